@@ -1,0 +1,56 @@
+"""What a file format must be able to do: write a rewritten graph, run the file, count its ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import fx
+
+
+@dataclass(frozen=True)
+class ExportGraph:
+    """A rewritten network, ready to be lowered.
+
+    ``module`` is an FX graph of ATen operators: positional float32 NCHW inputs in the order of
+    ``inputs`` (name -> example of batch 1, which also fixes the size), and one float32 tensor
+    1x1xHxW ``alpha`` in [0, 1] as its result.
+    """
+
+    module: fx.GraphModule
+    inputs: Mapping[str, torch.Tensor]
+
+
+class Session(Protocol):
+    """An opened artifact. Layout is NCHW here, whatever the file's own layout."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one frame: input name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``."""
+        ...
+
+    def close(self) -> None:
+        """Release the runtime's memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format: plain functions, imported lazily where they need heavy packages.
+
+    ``emit(graph, precision, folder, stem)`` writes the model files into ``folder`` (existing,
+    private to this call) under names made of ``stem`` and returns them; it raises
+    ``ConversionError`` with a remedy. ``open(files, accelerator)`` loads them in the format's own
+    runtime. ``count_ops(files)`` maps an op type to its number. ``layout`` is the layout of the
+    file's own image input. ``tools`` are the distributions whose versions belong in the manifest.
+    """
+
+    name: str
+    layout: str
+    tools: tuple[str, ...]
+    emit: Callable[[ExportGraph, str, Path, str], tuple[Path, ...]]
+    open: Callable[[tuple[Path, ...], str], Session]
+    count_ops: Callable[[tuple[Path, ...]], dict[str, int]]
