@@ -1,0 +1,1 @@
+"""One FX graph of ATen operators for every lowering: capture, edit, measure."""

@@ -1,0 +1,1 @@
+"""Rewrites of the graph, one per file; ``targets.py`` says which run, in which order."""

@@ -1,0 +1,90 @@
+"""Wrap any network so that it returns one alpha matte in [0, 1] at input size."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.networks.spec import Head
+
+
+class AlphaNetwork(nn.Module):
+    """``net`` behind its head: image (and states) in, alpha out.
+
+    forward takes the image, 1xCxHxW float32, and one map per state input; they are concatenated
+    in that order. It returns alpha, 1x1xHxW float32 in [0, 1].
+    """
+
+    def __init__(self, net: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.net = net
+        self.head = head
+
+    def forward(self, image: torch.Tensor, *states: torch.Tensor) -> torch.Tensor:
+        """Alpha of one frame; see the class."""
+        result = self.net(torch.cat([image, *states], dim=1) if states else image)
+        alpha = to_alpha(pick_output(result, self.head), self.head)
+        if alpha.shape[2:] != image.shape[2:]:
+            size = (image.shape[2], image.shape[3])
+            alpha = functional.interpolate(alpha, size=size, mode="bilinear", align_corners=False)
+        return alpha
+
+
+def pick_output(result: object, head: Head) -> torch.Tensor:
+    """The tensor that ``head`` names among the results of a forward pass."""
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, (tuple, list)):
+        index = len(result) - 1 if head.output is None else head.output
+        result = result[index]
+    assert isinstance(result, torch.Tensor)
+    return result
+
+
+def to_alpha(output: torch.Tensor, head: Head) -> torch.Tensor:
+    """Alpha in [0, 1] from the head's form: see ``Head.kind``."""
+    one = slice(head.foreground, head.foreground + 1)
+    if head.kind == "logits":
+        return torch.softmax(output, dim=1)[:, one]
+    if head.kind == "probabilities":
+        return output[:, one]
+    if head.kind == "logit":
+        return torch.sigmoid(output)
+    return output.clamp(0, 1)
+
+
+def detect_head(net: nn.Module, image: torch.Tensor) -> Head:
+    """Find alpha among the results of a stranger's network by running it once.
+
+    The last 4-D result with one or two channels is taken: two channels are class scores
+    (probabilities when they sum to 1), one channel is alpha when within [0, 1], else a logit.
+
+    Raises:
+        UsageError: the forward pass fails, or no result has one or two channels.
+    """
+    try:
+        with torch.no_grad():
+            result = net(image)
+    except Exception as error:
+        raise UsageError(
+            f"{type(net).__name__} failed on an input of {'x'.join(map(str, image.shape))}: {error}. "
+            "Give the input it expects with --size, and --mean, --scale, --color"
+        ) from error
+    values = list(result.values()) if isinstance(result, dict) else result
+    candidates = list(values) if isinstance(values, (tuple, list)) else [values]
+    for index in reversed(range(len(candidates))):
+        output = candidates[index]
+        if not isinstance(output, torch.Tensor) or output.dim() != 4 or output.shape[1] not in (1, 2):
+            continue
+        inside = bool((output >= 0).all() and (output <= 1).all())
+        chosen = index if isinstance(values, (tuple, list)) else None
+        if output.shape[1] == 1:
+            return Head("alpha" if inside else "logit", chosen)
+        sums_to_one = inside and torch.allclose(output.sum(1), torch.ones_like(output[:, 0]), atol=1e-4)
+        return Head("probabilities" if sums_to_one else "logits", chosen)
+    shapes = ", ".join("x".join(map(str, o.shape)) for o in candidates if isinstance(o, torch.Tensor)) or "no tensor"
+    raise UsageError(
+        f"{type(net).__name__} returns {shapes}: no map 1x1xHxW (alpha) or 1x2xHxW (background, foreground)"
+    )

@@ -1,0 +1,160 @@
+"""An artifact on disk: a folder of model files and their manifest, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobile_matting_export.errors import UsageError
+
+SCHEMA = "mmexport.manifest/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder made by ``convert``; ``manifest`` is its manifest.json."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The model files, in the manifest's order."""
+        return tuple(self.folder / entry["path"] for entry in self.manifest["files"])
+
+    @property
+    def title(self) -> str:
+        """``network target-precision`` for people."""
+        manifest = self.manifest
+        return f"{manifest['network']['name']} {manifest['target']}-{manifest['precision']}"
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Open an artifact by its folder, its manifest, or one of its model files; checks every sha256.
+
+    Raises:
+        UsageError: nothing there, no manifest, another schema, or files that were changed.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise UsageError(f"artifact {path} does not exist")
+    manifest_path = folder / MANIFEST
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{folder} has no {MANIFEST}: it is not a folder made by `mmexport convert`") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{manifest_path} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise UsageError(f"{manifest_path} is no {SCHEMA} file: convert the network again with this version")
+    artifact = Artifact(folder, manifest)
+    for entry, file in zip(manifest["files"], artifact.files, strict=True):
+        if not file.is_file():
+            raise UsageError(f"{file} is named by the manifest but missing: convert the network again")
+        if file_sha256(file) != entry["sha256"]:
+            raise UsageError(f"{file} was changed after it was made (sha256 differs): convert the network again")
+    return artifact
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe_files(folder: Path, files: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """The manifest's ``files``: path relative to ``folder``, bytes, sha256."""
+    return [
+        {
+            "path": file.relative_to(folder).as_posix(),
+            "bytes": file.stat().st_size,
+            "sha256": file_sha256(file),
+        }
+        for file in files
+    ]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is the same for the same value: sorted as given, two spaces, final newline."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def is_replaceable(folder: Path) -> bool:
+    """Whether ``folder`` is absent, empty, or was made by mmexport."""
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith("mmexport.")
+
+
+def require_replaceable(folder: Path) -> None:
+    """Refuse an output folder that holds something else.
+
+    Raises:
+        UsageError: with the way out, ``--force``.
+    """
+    if not is_replaceable(folder):
+        raise UsageError(f"{folder} exists and was not made by mmexport: choose another --output, or add --force")
+
+
+@contextlib.contextmanager
+def written_atomically(folder: Path) -> Iterator[Path]:
+    """A private folder beside ``folder``, renamed onto it when the block ends well, else removed.
+
+    Raises:
+        UsageError: the place is not writable, or the disk is full.
+    """
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        scratch.chmod(0o755)
+        yield scratch
+        _swap(scratch, folder)
+    except OSError as error:
+        raise _explain(error, folder) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _swap(scratch: Path, folder: Path) -> None:
+    """Put ``scratch`` in the place of ``folder``; the old folder goes only when the new one stands."""
+    if not folder.exists():
+        scratch.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    try:
+        old = folder.rename(aside / folder.name)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _explain(error: OSError, folder: Path) -> UsageError:
+    if error.errno == errno.ENOSPC:
+        return UsageError(
+            f"no space left to write {folder}: free some, or choose another --output; nothing was written"
+        )
+    where = os.fspath(error.filename) if error.filename else str(folder)
+    return UsageError(f"cannot write {folder}: {error.strerror or error} ({where}); choose another --output")

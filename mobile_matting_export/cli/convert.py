@@ -1,0 +1,180 @@
+"""``mmexport convert``: the main job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobile_matting_export.cli.common import NumbersType, Output, SizeType, output_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mobile_matting_export.artifact import Artifact
+    from mobile_matting_export.networks.spec import ImageSpec
+
+DEFAULT_NETWORK = "mmnet"
+
+
+@click.command()
+@click.argument("network", required=False, envvar="MMEXPORT_NETWORK")
+@click.option(
+    "--target",
+    "-t",
+    "target",
+    multiple=True,
+    envvar="MMEXPORT_TARGET",
+    help="Target; may be repeated. See `mmexport targets`.",
+)
+@click.option(
+    "--checkpoint",
+    "-c",
+    envvar="MMEXPORT_CHECKPOINT",
+    help=".pt .pth .ckpt .safetensors; default: bundled weights.",
+)
+@click.option("--precision", "-p", envvar="MMEXPORT_PRECISION", help="fp32, fp16 or int8; default: the target's own.")
+@click.option("--size", type=SizeType(), envvar="MMEXPORT_SIZE", help="Input size; default: the network's usual one.")
+@click.option("--mean", type=NumbersType(), help="Subtracted from pixels 0..255, per channel.")
+@click.option("--scale", type=NumbersType(), help="Factor after the mean, per channel, e.g. 1/255.")
+@click.option("--color", type=click.Choice(["RGB", "BGR"], case_sensitive=False), help="Channel order of the network.")
+@click.option("--resize", type=click.Choice(["stretch", "letterbox"]), help="How pictures meet the input size.")
+@click.option("--fill", type=click.IntRange(0, 255), help="Pixel value of letterbox bars.")
+@click.option("--images", envvar="MMEXPORT_IMAGES", help="Folder of pictures to verify on; default: bundled samples.")
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    envvar="MMEXPORT_MAX_ERROR",
+    help="Overrides the target's limit on the largest error.",
+)
+@click.option(
+    "--max-mad",
+    type=click.FloatRange(min=0),
+    envvar="MMEXPORT_MAX_MAD",
+    help="Overrides the target's limit on the mean error.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["litert-torch", "onnx2tf"]),
+    default="litert-torch",
+    show_default=True,
+    envvar="MMEXPORT_BACKEND",
+    help="Converter for TFLite targets; onnx2tf is a second opinion (extra [tensorflow]).",
+)
+@click.option(
+    "--output",
+    "-o",
+    "output_folder",
+    default="build",
+    show_default=True,
+    envvar="MMEXPORT_OUTPUT",
+    help="Artifacts go to OUTPUT/<network>/<target>-<precision>.",
+)
+@click.option("--force", is_flag=True, help="Replace output folders that mmexport did not make.")
+@output_options
+def convert(
+    network: str | None,
+    target: tuple[str, ...],
+    checkpoint: str | None,
+    precision: str | None,
+    size: tuple[int, int] | None,
+    images: str | None,
+    max_error: float | None,
+    max_mad: float | None,
+    backend: str,
+    output_folder: str,
+    output: Output,
+    force: bool,
+    **image_flags: Any,
+) -> None:
+    r"""Convert NETWORK to one verified artifact per target.
+
+    NETWORK is a name of `mmexport networks` or path/to/file.py:callable returning an nn.Module;
+    without it, the one that mmexport.toml names, else mmnet.
+
+    \b
+    Examples:
+      mmexport convert --target tflite-gpu
+      mmexport convert modnet -c modnet.ckpt -t tflite-gpu -t ncnn-cpu --size 256x256
+      mmexport convert nets/mine.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
+    """
+    from mobile_matting_export.convert import Job, convert_network
+    from mobile_matting_export.errors import UsageError
+    from mobile_matting_export.network import load_network
+    from mobile_matting_export.targets import TARGETS, find_target
+
+    if not target:
+        raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
+    rows = tuple(find_target(name) for name in dict.fromkeys(target))
+    _refuse_backend(backend, [row.format.name for row in rows])
+    name = network or DEFAULT_NETWORK
+    job = Job(
+        targets=rows,
+        output=Path(output_folder),
+        precision=precision,
+        max_error=max_error,
+        max_mad=max_mad,
+        images=None if images is None else Path(images),
+        backend=backend,
+        overwrite="anything" if force else "ours",
+    )
+    with output.progress(total=1 + len({row.rewrites for row in rows}) + 2 * len(rows)) as announce:
+        loaded = load_network(
+            name, None if checkpoint is None else Path(checkpoint), size, _image_spec(name, image_flags)
+        )
+        artifacts = convert_network(loaded, job, announce)
+    for artifact in artifacts:
+        for step in artifact.manifest["rewrites"]:
+            for refusal in step["refusals"]:
+                output.detail(f"{artifact.title}: {step['name']}: {refusal}")
+    output.result([_summary(artifact) for artifact in artifacts], lambda: _table(artifacts))
+
+
+def _image_spec(network: str, flags: dict[str, Any]) -> ImageSpec | None:
+    """The registry's input contract with the given flags laid over it; None when no flag is given."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    if not given:
+        return None
+    from mobile_matting_export.network import find_spec
+    from mobile_matting_export.networks.spec import ImageSpec
+
+    return replace(ImageSpec() if ".py:" in network else find_spec(network).image, **given)
+
+
+def _refuse_backend(backend: str, formats: list[str]) -> None:
+    from mobile_matting_export.errors import UsageError
+
+    if backend == "onnx2tf" and set(formats) != {"tflite"}:
+        raise UsageError("--backend onnx2tf is for TFLite targets only: tflite-cpu, tflite-gpu")
+
+
+def _summary(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {
+        "folder": str(artifact.folder),
+        "target": manifest["target"],
+        "precision": manifest["precision"],
+        "files": manifest["files"],
+        "parity": manifest["parity"],
+        "cost": {key: manifest["cost"][key] for key in ("params", "macs", "ops")},
+    }
+
+
+def _table(artifacts: list[Artifact]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("artifact", "size", "ops", "max error", "MAD", "verified on", box=None, pad_edge=False)
+    for artifact in artifacts:
+        manifest, parity = artifact.manifest, artifact.manifest["parity"]
+        size = sum(entry["bytes"] for entry in manifest["files"])
+        table.add_row(
+            str(artifact.folder),
+            f"{size / 1e6:.2f} MB",
+            str(manifest["cost"]["ops"]),
+            f"{parity['max_abs']:.1e}",
+            f"{parity['mad']:.1e}",
+            f"{parity['images']} pictures, {parity['device']}",
+        )
+    return table

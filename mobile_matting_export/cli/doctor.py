@@ -1,0 +1,35 @@
+"""``mmexport doctor``: what is installed, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from mobile_matting_export.cli.common import Output, output_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mobile_matting_export.doctor import Finding
+
+
+@click.command()
+@output_options
+def doctor(output: Output) -> None:
+    """Examine this machine: packages, runtimes, devices; says how to get what is missing."""
+    from mobile_matting_export.doctor import examine
+
+    findings = examine()
+    output.result({"findings": [asdict(finding) for finding in findings]}, lambda: _table(findings))
+
+
+def _table(findings: list[Finding]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.status], finding.name, finding.found, finding.remedy or "")
+    return table

@@ -1,0 +1,202 @@
+"""The pipeline: load, capture, rewrite, lower, verify, write. Readable from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import fx
+
+from mobile_matting_export.artifact import (
+    Artifact,
+    read_artifact,
+    require_replaceable,
+    write_json,
+    written_atomically,
+)
+from mobile_matting_export.errors import QualityError
+from mobile_matting_export.formats.format import ExportGraph, Session
+from mobile_matting_export.graph.capture import capture
+from mobile_matting_export.manifest import build_manifest
+from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.report.artifact_report import write_artifact_report
+from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
+from mobile_matting_export.targets import Limits, Target, choose_precision
+from mobile_matting_export.verify import Case, ErrorStats, compare_graphs, compare_session, make_cases
+
+# the ledger measures every step on these; the artifact itself is verified on all cases
+_PROBES = 2
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of one network. None means: the target's own default.
+
+    ``precision``, ``max_error`` and ``max_mad`` hold for every target; ``backend`` is the
+    converter for TFLite targets. ``overwrite`` says which existing output folders may be replaced.
+    """
+
+    targets: Sequence[Target]
+    output: Path
+    precision: str | None = None
+    max_error: float | None = None
+    max_mad: float | None = None
+    images: Path | None = None
+    backend: str = "litert-torch"
+    overwrite: Literal["ours", "anything"] = "ours"
+
+
+def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambda message: None) -> list[Artifact]:
+    """Make one verified artifact per target, each under ``job.output / network / target-precision``.
+
+    Args:
+        network: loaded with its weights.
+        job: targets and options.
+        announce: called with a short sentence as each step starts.
+
+    Raises:
+        UsageError: a precision no target of the job offers, an unwritable output.
+        ConversionError: capture, a rewrite, or a converter failed.
+        QualityError: an artifact missed its limits; nothing is left at its output path.
+    """
+    plans = [(target, choose_precision(target, job.precision)) for target in job.targets]
+    folders = [output_folder(job.output, network, target, precision) for target, precision in plans]
+    if job.overwrite == "ours":
+        for folder in folders:
+            require_replaceable(folder)
+    announce(f"capturing {network.spec.name}")
+    graph = capture(network.module, network.examples())
+    cases = make_cases(network, job.images)
+    rewritten = _RewriteOnce(graph, cases, announce)
+    return [
+        _make_artifact(network, job, target, precision, folder, rewritten, cases, announce)
+        for (target, precision), folder in zip(plans, folders, strict=True)
+    ]
+
+
+def output_folder(output: Path, network: LoadedNetwork, target: Target, precision: str) -> Path:
+    """``output/<network>/<target>-<precision>``."""
+    return output / network.spec.name / f"{target.name}-{precision}"
+
+
+class _RewriteOnce:
+    """Rewritten graphs by their tuple of rewrites: targets that share a row share the work."""
+
+    def __init__(self, graph: fx.GraphModule, cases: Sequence[Case], announce: Announce) -> None:
+        self.graph = graph
+        self.announce = announce
+        self.probes = [tuple(torch.from_numpy(v) for v in case.inputs.values()) for case in cases[:_PROBES]]
+        self.done: dict[tuple[Rewrite, ...], tuple[fx.GraphModule, tuple[Step, ...]]] = {}
+
+    def for_target(self, target: Target) -> tuple[fx.GraphModule, tuple[Step, ...]]:
+        if target.rewrites not in self.done:
+            self.announce(f"rewriting for {target.name}")
+            self.done[target.rewrites] = apply_rewrites(self.graph, target.rewrites, self.probes)
+        return self.done[target.rewrites]
+
+
+def _make_artifact(
+    network: LoadedNetwork,
+    job: Job,
+    target: Target,
+    precision: str,
+    folder: Path,
+    rewritten: _RewriteOnce,
+    cases: Sequence[Case],
+    announce: Announce,
+) -> Artifact:
+    module, ledger = rewritten.for_target(target)
+    graph = ExportGraph(module, network.examples())
+    limits = _limits(target, precision, job)
+    height, width = network.size
+    stem = f"{network.spec.name}_{height}x{width}_{precision}"
+    with written_atomically(folder) as scratch:
+        announce(f"lowering to {target.name} {precision}")
+        files = _emitter(target, job.backend)(graph, precision, scratch, stem)
+        announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
+        session = target.format.open(files, target.accelerator)
+        try:
+            stats, mattes = compare_session(session, cases)
+            device = _device(session)
+        finally:
+            session.close()
+        if not stats.within(limits):
+            raise QualityError(_blame(network, target, precision, module, ledger, cases, stats, limits))
+        manifest = build_manifest(
+            network,
+            target,
+            precision,
+            module,
+            ledger,
+            files,
+            stats,
+            limits,
+            device,
+            target.format.count_ops(files),
+            job.backend,
+        )
+        write_json(scratch / "manifest.json", manifest)
+        write_artifact_report(scratch / "report.html", manifest, cases, mattes)
+    return read_artifact(folder)
+
+
+def _limits(target: Target, precision: str, job: Job) -> Limits:
+    limits = target.limits[precision]
+    if job.max_error is not None:
+        limits = replace(limits, max_abs=job.max_error)
+    return limits if job.max_mad is None else replace(limits, mad=job.max_mad)
+
+
+def _emitter(target: Target, backend: str) -> Callable[[ExportGraph, str, Path, str], tuple[Path, ...]]:
+    if backend == "onnx2tf":
+        from mobile_matting_export.second_opinion import emit_by_onnx2tf
+
+        return emit_by_onnx2tf
+    return target.format.emit
+
+
+def _device(session: Session) -> str:
+    return str(getattr(session, "device", "cpu"))
+
+
+def _blame(
+    network: LoadedNetwork,
+    target: Target,
+    precision: str,
+    module: fx.GraphModule,
+    ledger: Sequence[Step],
+    cases: Sequence[Case],
+    stats: ErrorStats,
+    limits: Limits,
+) -> str:
+    """A sentence that names the first step after which the matte was out of its limits."""
+    missed = (
+        f"{network.spec.name} for {target.name} {precision} is not the same matte: max error {stats.max_abs:.3g} "
+        f"(limit {limits.max_abs:.3g}), MAD {stats.mad:.3g} (limit {limits.mad:.3g}), worst on {stats.worst}. "
+    )
+    first = next((step.name for step in ledger if step.total_error > limits.max_abs), None)
+    if first is not None:
+        return f"{missed}First broken by rewrite {first}. Nothing was written."
+    if precision == "fp16":
+        rounded = compare_graphs(_rounded_to_half(module), cases)
+        if not rounded.within(limits):
+            return (
+                f"{missed}First broken by rounding the weights to fp16: with rounded weights PyTorch itself errs by "
+                f"{rounded.max_abs:.3g}, MAD {rounded.mad:.3g}. Use --precision fp32, or accept it with "
+                "--max-error and --max-mad. Nothing was written."
+            )
+    return f"{missed}First broken by the lowering to {target.format.name}, after all rewrites. Nothing was written."
+
+
+def _rounded_to_half(module: fx.GraphModule) -> fx.GraphModule:
+    rounded = copy.deepcopy(module)
+    for tensor in rounded.buffers():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half().float())
+    return rounded

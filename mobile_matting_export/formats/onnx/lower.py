@@ -1,0 +1,175 @@
+"""Write a graph as an ONNX model: export, simplify, strip what differs between machines, check."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobile_matting_export.errors import ConversionError, UsageError
+from mobile_matting_export.formats.format import ExportGraph
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 17
+
+
+def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
+    """Write ``<stem>.onnx`` (opset 17, float32, NCHW, batch 1) into ``folder`` and return it.
+
+    Inputs carry the names of the graph's inputs, the output is ``alpha``. The same graph gives the
+    same bytes: descriptions, source paths and metadata are stripped.
+
+    Raises:
+        ConversionError: an operator has no ONNX form (named), or the simplified model fails its checks.
+        UsageError: ``precision`` is not ``fp32``; the consumers of an interchange file narrow it themselves.
+    """
+    if precision != "fp32":
+        raise UsageError(
+            f"the onnx target is an interchange file in fp32, not {precision!r}; drop --precision"
+        )
+    _check_inputs(graph)
+    model = _simplify(_export(graph))
+    _strip(model)
+    _check(model, graph)
+    path = folder / f"{stem}.onnx"
+    draft = path.with_suffix(".onnx.part")
+    draft.write_bytes(model.SerializeToString(deterministic=True))
+    draft.replace(path)
+    return (path,)
+
+
+def _check_inputs(graph: ExportGraph) -> None:
+    import torch
+
+    placeholders = [node for node in graph.module.graph.nodes if node.op == "placeholder"]
+    if len(placeholders) != len(graph.inputs):
+        raise ConversionError(
+            f"the graph has {len(placeholders)} inputs but {len(graph.inputs)} examples "
+            f"({', '.join(graph.inputs)}); give one example per input, in order"
+        )
+    for (name, example), node in zip(graph.inputs.items(), placeholders, strict=True):
+        if example.dtype != torch.float32 or example.ndim != 4 or example.shape[0] != 1:
+            raise ConversionError(
+                f"input {name!r} is {example.dtype} of shape {tuple(example.shape)}; "
+                "the file is made for one float32 frame of shape 1xCxHxW"
+            )
+        if not node.users:
+            raise ConversionError(
+                f"input {name!r} is not used by the network; drop it, ONNX would lose it anyway"
+            )
+        if name == "alpha":
+            raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
+
+    for node in graph.module.graph.nodes:
+        is_pool = node.op == "call_function" and "avg_pool2d" in str(node.target) and len(node.args) > 6
+        if is_pool and node.args[6] is not None:
+            # measured: the exporter drops it without a word
+            raise ConversionError(
+                f"average pooling {node.name!r} has divisor_override, which ONNX lacks; scale the result"
+            )
+
+
+def _export(graph: ExportGraph) -> ModelProto:
+    import onnx
+    import torch
+
+    with tempfile.TemporaryDirectory(prefix="mmexport-onnx-") as scratch:
+        path = Path(scratch) / "exported.onnx"
+        try:
+            with torch.no_grad(), warnings.catch_warnings(), _exporter_log_discarded():
+                # the TorchScript exporter is deprecated, but other converters read its files best
+                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", torch.jit.TracerWarning)
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
+                torch.onnx.export(
+                    graph.module.eval(),
+                    tuple(graph.inputs.values()),
+                    path,
+                    input_names=list(graph.inputs),
+                    output_names=["alpha"],
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConversionError(
+                f"the network has no ONNX form at opset {OPSET}: {reason}; write that operator differently"
+            ) from error
+        return onnx.load(path)
+
+
+@contextlib.contextmanager
+def _exporter_log_discarded() -> Iterator[None]:
+    """Keep the graph dump off the terminal that the exporter's C++ half prints on every refusal.
+
+    It would go to stdout, which belongs to the commands' results, and runs to hundreds of lines; the
+    operator's name is in the exception.
+    """
+    import torch
+
+    torch._C._jit_set_onnx_log_output_stream("stderr")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path of ours
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _simplify(model: ModelProto) -> ModelProto:
+    import onnxsim
+
+    try:
+        # it reports its check on stdout, which belongs to the commands' results
+        with contextlib.redirect_stdout(sys.stderr):
+            simplified, same = onnxsim.simplify(model, check_n=1)
+    except Exception as error:  # the library raises bare C++ errors of any type
+        raise ConversionError(
+            f"onnxsim failed on the exported model: {error}; check with another version of onnxsim"
+        ) from error
+    if not same:
+        raise ConversionError(
+            "onnxsim changed the results of the exported model on random input, so nothing was written; "
+            "convert with another version of onnxsim"
+        )
+    return simplified
+
+
+def _strip(model: ModelProto) -> None:
+    """Remove what says how the file was made and not what it computes."""
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    del model.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    # the name repeats the Python class that happened to be exported
+    model.graph.name = "matting"
+
+
+def _check(model: ModelProto, graph: ExportGraph) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"the exported model is not valid ONNX: {error}") from error
+    names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    if names != (list(graph.inputs), ["alpha"]):
+        raise ConversionError(
+            f"the exported model has inputs {names[0]} and outputs {names[1]}, expected {list(graph.inputs)} "
+            "and one 'alpha'; capture the network with one tensor as result"
+        )

@@ -1,0 +1,110 @@
+"""Capture a PyTorch module once, as a plain FX graph of functional ATen operators.
+
+``torch.export`` in non-strict mode, then its functionalization (in-place operators and writes to
+views become pure ones), then a copy into a graph module of our own: without guards, with every
+tensor registered once however many names it had, and with the path of the module each node came
+from. All rewrites and lowerings start from this graph.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from mobile_matting_export.errors import ConversionError
+from mobile_matting_export.graph.provenance import user_line
+from mobile_matting_export.graph.surgery import annotate_shapes, tidy
+
+_FUNCTIONAL_BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
+
+
+def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.GraphModule:
+    """The graph of ``module`` in eval mode for inputs of exactly these shapes.
+
+    Args:
+        module: takes the tensors of ``inputs`` positionally and returns one tensor.
+        inputs: name -> float32 NCHW example of batch 1; the names become the placeholders' names.
+
+    Raises:
+        ConversionError: control flow on tensor values, unsupported Python, or several results.
+    """
+    program = _export(module.eval(), tuple(inputs.values()))
+    source = program.module(check_guards=False)
+    graph_module = _copy_plain(source, tuple(inputs))
+    tidy(graph_module)
+    annotate_shapes(graph_module, tuple(inputs.values()))
+    return graph_module
+
+
+def _export(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, examples, strict=False).run_decompositions({})
+    except Exception as error:  # torch.export raises whatever the network's own code raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConversionError(
+            f"torch.export could not capture {type(module).__name__}: {reason}{user_line(error)}. "
+            "Branches on tensor values and sizes read at run time cannot be exported: "
+            "replace them by tensor operations or constants for the chosen --size."
+        ) from error
+
+
+def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModule:
+    """Copy nodes into a fresh graph module; tensors that share storage become one buffer."""
+    root, graph = nn.Module(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    registered: dict[tuple[Any, ...], fx.Node] = {}
+    remaining_names = iter(names)
+    for node in source.graph.nodes:
+        if node.op == "call_module" or (node.op == "get_attr" and not node.users):
+            continue  # torch.export's guards, and tensors nobody reads
+        if node.op == "placeholder":
+            name = next(remaining_names)
+            copies[node] = graph.placeholder(name)
+        elif node.op == "get_attr":
+            tensor = _attribute(source, node.target)
+            key = (
+                tensor.untyped_storage().data_ptr(),
+                tensor.storage_offset(),
+                tuple(tensor.shape),
+                tensor.stride(),
+            )
+            if tensor.numel() == 0 or key not in registered:
+                name = node.target.replace(".", "__")
+                root.register_buffer(name, tensor.detach().clone())
+                registered[key] = graph.get_attr(name)
+            copies[node] = registered[key]
+        elif node.op == "output":
+            graph.output(_single_result(node, copies))
+        elif node.target is operator.getitem and node.args[0].target is _FUNCTIONAL_BATCH_NORM:
+            copies[node] = copies[node.args[0]]  # a 3-tuple there, one tensor here
+        else:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node.target is _FUNCTIONAL_BATCH_NORM:
+                _spell_plainly(copies[node])
+    return fx.GraphModule(root, graph)
+
+
+def _attribute(module: nn.Module, path: str) -> torch.Tensor:
+    return operator.attrgetter(path)(module)
+
+
+def _single_result(output: fx.Node, copies: Mapping[fx.Node, fx.Node]) -> fx.Node:
+    results = output.args[0]
+    flat = list(results) if isinstance(results, (tuple, list)) else [results]
+    if len(flat) != 1 or not isinstance(flat[0], fx.Node):
+        raise ConversionError(f"the network must return one tensor, the alpha matte; it returns {len(flat)} values")
+    return copies[flat[0]]
+
+
+def _spell_plainly(node: fx.Node) -> None:
+    """Turn the functionalized batch norm into ``aten.batch_norm``, which every lowering knows."""
+    inputs, weight, bias, mean, variance, momentum, eps = node.args
+    node.target = torch.ops.aten.batch_norm.default
+    node.args = (inputs, weight, bias, mean, variance, False, momentum, eps, False)

@@ -1,0 +1,107 @@
+"""Build manifest.json (schema mmexport.manifest/1) from what the pipeline measured."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import fx
+
+from mobile_matting_export import __version__
+from mobile_matting_export.artifact import SCHEMA, describe_files
+from mobile_matting_export.graph.cost import count_macs, count_parameters
+from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.rewrites.rewrite import Step
+from mobile_matting_export.targets import Limits, Target
+from mobile_matting_export.verify import ErrorStats
+
+
+def build_manifest(
+    network: LoadedNetwork,
+    target: Target,
+    precision: str,
+    module: fx.GraphModule,
+    ledger: Sequence[Step],
+    files: tuple[Path, ...],
+    stats: ErrorStats,
+    limits: Limits,
+    device: str,
+    ops: Mapping[str, int],
+    backend: str,
+) -> dict[str, Any]:
+    """The manifest of one artifact; the same inputs give the same value."""
+    tools = ("torch", *target.format.tools) if backend == "litert-torch" else ("torch", "onnx", "onnx2tf", "tensorflow")
+    checkpoint = network.checkpoint
+    return {
+        "schema": SCHEMA,
+        "network": {
+            "name": network.spec.name,
+            "source": network.source,
+            "params": sum(p.numel() for p in network.module.parameters()),
+            "macs": count_macs(module),
+            "checkpoint": {"file": checkpoint.file, "sha256": checkpoint.sha256} if checkpoint else None,
+        },
+        "target": target.name,
+        "precision": precision,
+        "accelerator": target.accelerator,
+        "backend": backend if target.format.name == "tflite" else target.format.name,
+        "inputs": _inputs(network, target),
+        "outputs": [_tensor("alpha", (1, 1, *network.size), target.format.layout) | {"range": [0, 1]}],
+        "files": describe_files(files[0].parent, files),
+        "rewrites": [
+            {
+                "name": step.name,
+                "exact": step.exact,
+                "changes": step.changes,
+                "max_abs_error": step.max_abs_error,
+                "refusals": list(step.refusals),
+            }
+            for step in ledger
+        ],
+        "parity": {
+            "images": stats.images,
+            "max_abs": stats.max_abs,
+            "mad": stats.mad,
+            "psnr_db": None if math.isinf(stats.psnr_db) else stats.psnr_db,
+            "worst": stats.worst,
+            "device": device,
+            "limits": {"max_abs": limits.max_abs, "mad": limits.mad},
+            "passed": stats.within(limits),
+        },
+        "cost": {
+            "params": count_parameters(module),
+            "macs": count_macs(module),
+            "ops": sum(ops.values()),
+            "ops_by_type": dict(sorted(ops.items(), key=lambda item: (-item[1], item[0]))),
+        },
+        "tools": {"python": platform.python_version(), "mmexport": __version__}
+        | {name: metadata.version(name) for name in tools},
+    }
+
+
+def _inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
+    image, layout = network.spec.image, target.format.layout
+    described = [
+        _tensor("image", (1, 3, *network.size), layout)
+        | {
+            "color": image.color,
+            "mean": list(image.mean),
+            "scale": list(image.scale),
+            "resize": image.resize,
+            "fill": image.fill,
+        }
+    ]
+    for state in network.spec.state:
+        tensor = _tensor(state.name, (1, state.channels, *network.size), layout)
+        described.append(tensor | {"source": state.source, "initial": state.initial})
+    return described
+
+
+def _tensor(name: str, nchw: tuple[int, int, int, int], layout: str) -> dict[str, Any]:
+    batch, channels, height, width = nchw
+    shape = [batch, height, width, channels] if layout == "NHWC" else list(nchw)
+    return {"name": name, "shape": shape, "layout": layout, "dtype": "float32"}

@@ -1,0 +1,192 @@
+"""Resolve a network by name or ``file.py:callable``, load its weights, and wrap its head."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mobile_matting_export.alpha_network import AlphaNetwork, detect_head
+from mobile_matting_export.bundled import bundled_weights
+from mobile_matting_export.checkpoint import Checkpoint, load_strictly, read_checkpoint
+from mobile_matting_export.errors import CheckpointError, UsageError
+from mobile_matting_export.networks import ALL
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network ready to be captured.
+
+    ``module`` takes the tensors of ``examples()`` positionally and returns alpha 1x1xHxW.
+    ``source`` is the registry name, or the user's ``file.py:callable`` as given.
+    """
+
+    spec: NetworkSpec
+    source: str
+    module: nn.Module
+    checkpoint: Checkpoint | None
+    size: tuple[int, int]
+
+    def examples(self) -> dict[str, torch.Tensor]:
+        """Zero inputs by name: ``image`` 1x3xHxW, then the states."""
+        height, width = self.size
+        inputs = {"image": torch.zeros(1, 3, height, width)}
+        return inputs | {state.name: torch.zeros(1, state.channels, height, width) for state in self.spec.state}
+
+
+def load_network(
+    name: str,
+    checkpoint: Path | None = None,
+    size: tuple[int, int] | None = None,
+    image: ImageSpec | None = None,
+) -> LoadedNetwork:
+    """Load a network of the registry, or ``path/to/file.py:callable`` returning an ``nn.Module``.
+
+    Args:
+        name: registry name, or file and callable.
+        checkpoint: weights; without it, the bundled ones (a stranger's callable may bring its own).
+        size: (H, W), both multiples of what the network needs; default its usual size.
+        image: input contract; default the registry's (RGB / 255 for a stranger's network).
+
+    Raises:
+        UsageError: unknown name, no weights, unfit size, a callable that fails.
+        CheckpointError: the checkpoint is refused or does not fit.
+    """
+    if ".py:" in name:
+        return _load_strangers(name, checkpoint, size, image)
+    spec = find_spec(name)
+    if image is not None:
+        spec = replace(spec, image=image)
+    path = checkpoint or bundled_weights(spec.name)
+    if path is None:
+        raise UsageError(f"{spec.name} has no bundled weights: give --checkpoint FILE. {spec.weights}")
+    chosen = size or spec.size
+    check_size(spec, chosen)
+    loaded = read_checkpoint(path)
+    if checkpoint is None:  # where the package lies is no business of the manifest
+        loaded = replace(loaded, file=path.name)
+    net = spec.build_for_state(loaded.state) if spec.build_for_state is not None else spec.build()
+    try:
+        load_strictly(net, loaded, spec.duplicates, spec.name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_owner_hint(loaded, spec)}") from None
+    return LoadedNetwork(spec, spec.name, AlphaNetwork(net, spec.head).eval(), loaded, chosen)
+
+
+def find_spec(name: str) -> NetworkSpec:
+    """The registry's entry of that name.
+
+    Raises:
+        UsageError: unknown; names the nearest.
+    """
+    by_name = {spec.name: spec for spec in ALL}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"unknown network {name!r}: {hint}`mmexport networks` lists them all; "
+        "a network of your own is given as path/to/file.py:callable"
+    )
+
+
+def check_size(spec: NetworkSpec, size: tuple[int, int]) -> None:
+    """Refuse an input size the network cannot take.
+
+    Raises:
+        UsageError: names the nearest size that fits.
+    """
+    height, width = size
+    if spec.fixed_size and size != spec.size:
+        raise UsageError(
+            f"{spec.name} only takes {spec.size[0]}x{spec.size[1]} (its pooling windows are fixed), "
+            f"not {height}x{width}"
+        )
+    if height % spec.divisor or width % spec.divisor or min(size) < spec.divisor:
+        fitting = "x".join(str(max(1, round(side / spec.divisor)) * spec.divisor) for side in size)
+        raise UsageError(
+            f"{spec.name} needs height and width to be multiples of {spec.divisor}, not {height}x{width}; "
+            f"the nearest that fits is --size {fitting}"
+        )
+
+
+def _load_strangers(
+    name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: ImageSpec | None
+) -> LoadedNetwork:
+    if size is None:
+        raise UsageError(f"{name}: the input size of a network of your own is needed, for example --size 256x256")
+    net = _call_builder(name)
+    loaded = None
+    if checkpoint is not None:
+        loaded = read_checkpoint(checkpoint)
+        load_strictly(net, loaded, {}, name)
+    net.eval()
+    head = detect_head(net, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
+    spec = NetworkSpec(
+        name=name.rpartition(":")[2],
+        title=type(net).__name__,
+        paper="",
+        repository="",
+        licence="",
+        build=lambda: net,
+        image=image or ImageSpec(),
+        size=size,
+        divisor=1,
+        head=Head(head.kind, head.output, head.foreground),
+        weights="",
+    )
+    return LoadedNetwork(spec, name, AlphaNetwork(net, head).eval(), loaded, size)
+
+
+def _call_builder(name: str) -> nn.Module:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"network file {path} does not exist")
+    spec = importlib.util.spec_from_file_location(f"mmexport_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    folder = str(path.resolve().parent)
+    # only while importing: a package named onnx beside the file would shadow the real one later
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+        builder: Callable[[], object] | None = getattr(module, attribute, None)
+        if builder is None:
+            names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n)))
+            raise UsageError(f"{path} has no {attribute!r}; callables in it: {names or 'none'}")
+        result = builder()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{name} failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    if not isinstance(result, nn.Module):
+        raise UsageError(f"{name} returned {type(result).__name__}, not a torch.nn.Module")
+    return result
+
+
+def _owner_hint(checkpoint: Checkpoint, wanted: NetworkSpec) -> str:
+    """`` Its tensors fit NAME.`` when another network of the registry has exactly these keys."""
+    for spec in ALL:
+        if spec.name == wanted.name:
+            continue
+        with torch.device("meta"):
+            expected = spec.build().state_dict()
+        trackers = {key for key in expected if key.endswith("num_batches_tracked")}
+        copies = {key for key in expected if any(key.startswith(prefix) for prefix in spec.duplicates)}
+        keys = {key for key in checkpoint.state if key not in trackers and key not in copies}
+        if keys == expected.keys() - trackers - copies and all(
+            checkpoint.state[key].shape == expected[key].shape for key in keys
+        ):
+            return f" Its tensors fit {spec.name}."
+    return ""

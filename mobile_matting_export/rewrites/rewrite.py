@@ -1,0 +1,113 @@
+"""What a rewrite is, how a list of them is run, and the ledger of what each did to the numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from mobile_matting_export.errors import ConversionError
+from mobile_matting_export.graph.surgery import tidy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rewrite did to one graph: places changed, and a sentence per place refused."""
+
+    changes: int
+    refusals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A function on a graph, with its claim.
+
+    ``apply`` edits the graph in place through ``graph.surgery``. ``max_error`` is what an exact
+    rewrite may change the alpha by (float32 rounding, larger where deep networks amplify it).
+    ``exact=False`` marks a bounded approximation.
+    """
+
+    name: str
+    why: str
+    apply: Callable[[fx.GraphModule], Outcome]
+    exact: bool = True
+    max_error: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of the ledger: errors are maxima over the probe images, in units of alpha.
+
+    ``max_abs_error`` is against the graph before this step; ``total_error`` against the captured
+    network, so the first step with a large one is where a matte broke.
+    """
+
+    name: str
+    exact: bool
+    changes: int
+    max_abs_error: float
+    total_error: float
+    refusals: tuple[str, ...] = field(default=(), compare=False)
+
+
+Inputs = Sequence[tuple[torch.Tensor, ...]]
+
+
+def apply_rewrites(
+    graph_module: fx.GraphModule, rewrites: Sequence[Rewrite], probes: Inputs
+) -> tuple[fx.GraphModule, tuple[Step, ...]]:
+    """Run the rewrites in order on a copy of the graph, measuring each on ``probes``.
+
+    Args:
+        graph_module: a captured graph (unchanged by this call).
+        rewrites: in the order of the target's row.
+        probes: positional inputs of the graph, one tuple per probe image.
+
+    Raises:
+        ConversionError: a rewrite failed, or one that claims to be exact moved the alpha.
+    """
+    current = copy.deepcopy(graph_module)
+    original = previous = run_all(current, probes)
+    steps: list[Step] = []
+    for rewrite in rewrites:
+        try:
+            outcome = rewrite.apply(current)
+            tidy(current)
+        except ConversionError:
+            raise
+        except Exception as error:
+            done = ", ".join(step.name for step in steps) or "none"
+            raise ConversionError(
+                f"rewrite {rewrite.name} failed ({type(error).__name__}: {error}); rewrites done before it: {done}. "
+                "This is a defect of mmexport: please report it with the network's file."
+            ) from error
+        results = run_all(current, probes) if outcome.changes else previous
+        step = Step(
+            rewrite.name,
+            rewrite.exact,
+            outcome.changes,
+            _largest_difference(previous, results),
+            _largest_difference(original, results),
+            outcome.refusals,
+        )
+        if rewrite.exact and not step.max_abs_error <= rewrite.max_error:
+            raise ConversionError(
+                f"rewrite {rewrite.name} claims to be exact but changed the alpha by {step.max_abs_error:.2g} "
+                f"(allowed {rewrite.max_error:.2g}). This is a defect of mmexport: please report it."
+            )
+        steps.append(step)
+        previous = results
+    return current, tuple(steps)
+
+
+def run_all(graph_module: fx.GraphModule, probes: Inputs) -> list[torch.Tensor]:
+    """The graph's result for every probe."""
+    with torch.no_grad():
+        return [graph_module(*probe) for probe in probes]
+
+
+def _largest_difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
+    return max((float((a - b).abs().max()) for a, b in zip(left, right, strict=True)), default=0.0)

@@ -1,0 +1,92 @@
+"""Verify an artifact after the fact: find its network and weights again, then compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mobile_matting_export.artifact import Artifact, file_sha256
+from mobile_matting_export.bundled import bundled_weights
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.network import LoadedNetwork, load_network
+from mobile_matting_export.networks.spec import ImageSpec
+from mobile_matting_export.targets import Limits, find_target
+from mobile_matting_export.verify import compare_session, make_cases
+
+
+def verify_artifact(
+    artifact: Artifact,
+    images: Path | None,
+    checkpoint: Path | None,
+    network: str | None,
+    announce: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compare the artifact's alpha with the original network's on real pictures.
+
+    Args:
+        artifact: as read from disk.
+        images: folder of pictures, None for the bundled samples.
+        checkpoint: the weights, None to look where the manifest says.
+        network: the user's ``file.py:callable``, None to take the manifest's.
+        announce: called as each step begins.
+
+    Returns:
+        images, max_abs, mad, psnr_db (None when equal), worst, device, limits, passed.
+
+    Raises:
+        UsageError: the network or its weights are not found again, or differ.
+    """
+    manifest = artifact.manifest
+    loaded = _load_original(artifact, checkpoint, network)
+    announce(f"running {loaded.spec.name} in PyTorch")
+    cases = make_cases(loaded, images)
+    target = find_target(manifest["target"])
+    announce(f"running {artifact.title} on {len(cases)} pictures")
+    session = target.format.open(artifact.files, target.accelerator)
+    try:
+        stats, _ = compare_session(session, cases)
+        device = str(getattr(session, "device", "cpu"))
+    finally:
+        session.close()
+    limits = manifest["parity"]["limits"]
+    return {
+        "artifact": str(artifact.folder),
+        "images": stats.images,
+        "max_abs": stats.max_abs,
+        "mad": stats.mad,
+        "psnr_db": None if math.isinf(stats.psnr_db) else stats.psnr_db,
+        "worst": stats.worst,
+        "device": device,
+        "limits": limits,
+        "passed": stats.within(Limits(limits["max_abs"], limits["mad"])),
+    }
+
+
+def _load_original(artifact: Artifact, checkpoint: Path | None, network: str | None) -> LoadedNetwork:
+    described, image = artifact.manifest["network"], artifact.manifest["inputs"][0]
+    shape = image["shape"]
+    size = (shape[1], shape[2]) if image["layout"] == "NHWC" else (shape[2], shape[3])
+    spec = ImageSpec(image["color"], tuple(image["mean"]), tuple(image["scale"]), image["resize"], image["fill"])
+    return load_network(network or described["source"], _find_weights(described, checkpoint), size, spec)
+
+
+def _find_weights(described: dict[str, Any], given: Path | None) -> Path | None:
+    """The file with the manifest's sha256: as given, bundled, or at the path used then."""
+    recorded = described["checkpoint"]
+    if recorded is None:
+        return None
+    places = [given] if given is not None else [bundled_weights(described["name"]), Path(recorded["file"])]
+    found = [place for place in places if place is not None and place.is_file()]
+    for place in found:
+        if file_sha256(place) == recorded["sha256"]:
+            return place
+    if found:
+        raise UsageError(
+            f"{found[-1]} is not the checkpoint this artifact was made from (sha256 differs): "
+            "give that one with --checkpoint, or convert again"
+        )
+    raise UsageError(
+        f"the checkpoint {recorded['file']} this artifact was made from is not there: give it with --checkpoint"
+    )

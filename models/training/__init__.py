@@ -1,0 +1,1 @@
+"""What the training recipes share: data, augmentation, losses, the loop, export and scoring."""
