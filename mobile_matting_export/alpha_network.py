@@ -33,13 +33,23 @@ class AlphaNetwork(nn.Module):
 
 
 def pick_output(result: object, head: Head) -> torch.Tensor:
-    """The tensor that ``head`` names among the results of a forward pass."""
+    """The tensor that ``head`` names among the results of a forward pass.
+
+    Raises:
+        UsageError: there is no such result, or it is no 4-D map.
+    """
     if isinstance(result, dict):
         result = list(result.values())
     if isinstance(result, (tuple, list)):
         index = len(result) - 1 if head.output is None else head.output
+        if not 0 <= index < len(result):
+            raise UsageError(
+                f"the network returns {len(result)} results: there is no result {index} to take alpha from"
+            )
         result = result[index]
-    assert isinstance(result, torch.Tensor)
+    if not isinstance(result, torch.Tensor) or result.dim() != 4:
+        shape = "x".join(map(str, result.shape)) if isinstance(result, torch.Tensor) else type(result).__name__
+        raise UsageError(f"the network returns {shape} where a map 1xCxHxW with alpha is expected")
     return result
 
 
@@ -62,7 +72,7 @@ def detect_head(net: nn.Module, image: torch.Tensor) -> Head:
     (probabilities when they sum to 1), one channel is alpha when within [0, 1], else a logit.
 
     Raises:
-        UsageError: the forward pass fails, or no result has one or two channels.
+        UsageError: the forward pass fails, returns NaN, or has no result of one or two channels.
     """
     try:
         with torch.no_grad():
@@ -78,6 +88,8 @@ def detect_head(net: nn.Module, image: torch.Tensor) -> Head:
         output = candidates[index]
         if not isinstance(output, torch.Tensor) or output.dim() != 4 or output.shape[1] not in (1, 2):
             continue
+        if not torch.isfinite(output).all():
+            raise UsageError(f"{type(net).__name__} returns NaN or infinity on random pixels: are its weights loaded?")
         inside = bool((output >= 0).all() and (output <= 1).all())
         chosen = index if isinstance(values, (tuple, list)) else None
         if output.shape[1] == 1:

@@ -57,6 +57,8 @@ def read_artifact(path: Path) -> Artifact:
         raise UsageError(f"{manifest_path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UsageError(f"{manifest_path} is no {SCHEMA} file: convert the network again with this version")
+    if not _names_files(manifest):
+        raise UsageError(f"{manifest_path} names no files with their sha256: convert the network again")
     artifact = Artifact(folder, manifest)
     for entry, file in zip(manifest["files"], artifact.files, strict=True):
         if not file.is_file():
@@ -64,6 +66,15 @@ def read_artifact(path: Path) -> Artifact:
         if file_sha256(file) != entry["sha256"]:
             raise UsageError(f"{file} was changed after it was made (sha256 differs): convert the network again")
     return artifact
+
+
+def _names_files(manifest: dict[str, Any]) -> bool:
+    files = manifest.get("files")
+    return (
+        isinstance(files, list)
+        and bool(files)
+        and all(isinstance(entry, dict) and {"path", "sha256"} <= entry.keys() for entry in files)
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -118,7 +129,7 @@ def written_atomically(folder: Path) -> Iterator[Path]:
     """A private folder beside ``folder``, renamed onto it when the block ends well, else removed.
 
     Raises:
-        UsageError: the place is not writable, or the disk is full.
+        UsageError: the place is not writable, or the disk is full. What else fails in the block passes unchanged.
     """
     scratch: Path | None = None
     try:
@@ -128,6 +139,8 @@ def written_atomically(folder: Path) -> Iterator[Path]:
         yield scratch
         _swap(scratch, folder)
     except OSError as error:
+        if not _is_about(error, folder):
+            raise
         raise _explain(error, folder) from error
     finally:
         if scratch is not None:
@@ -149,6 +162,14 @@ def _swap(scratch: Path, folder: Path) -> None:
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether the failure is one of writing ``folder``; a missing program, say, is another matter."""
+    if not isinstance(error.filename, (str, bytes, os.PathLike)):
+        return True
+    named, parent = Path(os.fsdecode(error.filename)).absolute(), folder.parent.absolute()
+    return named.is_relative_to(parent) or parent.is_relative_to(named)
 
 
 def _explain(error: OSError, folder: Path) -> UsageError:

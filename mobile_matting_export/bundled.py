@@ -9,8 +9,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def models_folder() -> Path:
     """``models/`` of the checkout, or its copy inside an installed wheel."""
-    in_checkout = _PACKAGE.parent / "models"
-    return in_checkout if in_checkout.is_dir() else _PACKAGE / "bundled_models"
+    # beside an installed package, ``models`` would be a stranger's: matting repositories carry one
+    in_wheel = _PACKAGE / "bundled_models"
+    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / "models"
 
 
 def bundled_weights(network: str) -> Path | None:

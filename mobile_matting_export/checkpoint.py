@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "param
 # and DataParallel, Lightning and compiled modules put one of these before every key
 _PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")
 _NAMED_KEYS = 4
+# a pickle may hold itself: no training script wraps deeper than this
+_MAX_NESTING = 8
+# every pickle of protocol 2 or later begins with this opcode, and text never does
+_PICKLE = b"\x80"
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,10 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, duplicates: Mapping
     Raises:
         CheckpointError: missing, unexpected or wrongly shaped tensors, named.
     """
-    state = _with_duplicates(checkpoint, duplicates)
     expected = module.state_dict()
+    state = _with_duplicates(checkpoint, duplicates)
+    lead = _shared_prefix(expected)
+    state = {lead + key: tensor for key, tensor in state.items()}
     for key, tensor in expected.items():
         if key.endswith("num_batches_tracked"):
             state.setdefault(key, tensor)
@@ -86,6 +93,12 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, duplicates: Mapping
         raise CheckpointError(
             f"checkpoint {checkpoint.file} does not fit {network}: {_some(shapes)}. Another width or variant?"
         )
+    integers = [key for key in sorted(expected) if expected[key].is_floating_point() > state[key].is_floating_point()]
+    if integers:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.file} holds {state[integers[0]].dtype} numbers in {_some(integers)}: "
+            "quantized weights are not taken, give the floating-point ones"
+        )
     broken = [key for key in sorted(expected) if not torch.isfinite(state[key]).all()]
     if broken:
         raise CheckpointError(
@@ -96,25 +109,37 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, duplicates: Mapping
 
 def _load(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if _is_torchscript(path):
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on pickle protocols just before it refuses the file
+            return _read_tensors(path)
     except Exception as error:  # the readers raise a dozen types for damaged files
-        if (name := _foreign_class(error)) is not None:
+        if (name := _foreign_class(path, error)) is not None:
             raise CheckpointError(
                 f"checkpoint {path} is refused: it is a pickle of Python objects ({name}), and unpickling would run "
                 "code from the file. Where you trust it, load it with its own code and save only the tensors: "
                 "torch.save(model.state_dict(), 'state_dict.pt')"
             ) from None
-        detail = str(error).strip().splitlines()
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: truncated, or not a PyTorch or safetensors file"
-            f" ({type(error).__name__}: {detail[0][:120] if detail else 'no detail'})"
+            f"checkpoint {path} cannot be read: it is truncated, or not a PyTorch or safetensors file"
+            f"{_detail(error)}; copy or download it again"
         ) from None
+
+
+def _read_tensors(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if _is_torchscript(path):
+        return torch.jit.load(str(path), map_location="cpu").state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _detail(error: Exception) -> str:
+    """The reader's first sentence, but not torch's advice to unpickle without looking."""
+    sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
+    is_helpful = isinstance(error, RuntimeError) or type(error).__module__.startswith("safetensors")
+    return f" ({sentence})" if is_helpful and sentence else ""
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -124,26 +149,21 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _foreign_class(error: Exception) -> str | None:
-    """The class a refused pickle wanted, from torch's own message."""
+def _foreign_class(path: Path, error: Exception) -> str | None:
+    """The class a refused pickle wanted, from torch's own message; None when the file is no pickle at all."""
     text = str(error)
-    match = re.search(r"GLOBAL (\S+)", text) or re.search(r"Unsupported (?:class|operand|global):? (\S+)", text)
+    match = re.search(r"GLOBAL (\S+)", text) or re.search(r"Unsupported (?:class|global):? ([^\W\d]\S*)", text)
     if match:
         return match.group(1).strip("`'\"")
-    return "an object of a class of its own" if "weights_only" in text and "Unsupported" in text else None
+    with path.open("rb") as file:
+        is_pickle = file.read(1) == _PICKLE
+    return "an object of a class of its own" if is_pickle and "Unsupported" in text else None
 
 
 def _unwrap(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     """The innermost dict of tensors; epoch counters, optimizer states and the like are left."""
-    candidate = loaded
-    while isinstance(candidate, Mapping):
-        tensors = {str(key): value for key, value in candidate.items() if isinstance(value, torch.Tensor)}
-        inner = next((candidate[key] for key in _WRAPPERS if isinstance(candidate.get(key), Mapping)), None)
-        if inner is None:
-            if tensors:
-                return tensors
-            break
-        candidate = inner
+    if (tensors := _innermost_tensors(loaded, _MAX_NESTING)) is not None:
+        return tensors
     found = ", ".join(map(str, list(loaded)[:_NAMED_KEYS])) if isinstance(loaded, Mapping) else type(loaded).__name__
     raise CheckpointError(
         f"checkpoint {path} holds no state dict (found: {found or 'nothing'}); "
@@ -151,9 +171,24 @@ def _unwrap(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     )
 
 
+def _innermost_tensors(loaded: Any, depth: int) -> dict[str, torch.Tensor] | None:
+    if not isinstance(loaded, Mapping) or depth == 0:
+        return None
+    for key in _WRAPPERS:
+        if (inner := _innermost_tensors(loaded.get(key), depth - 1)) is not None:
+            return inner
+    return {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)} or None
+
+
+def _shared_prefix(expected: Mapping[str, torch.Tensor]) -> str:
+    """What ``_strip_prefixes`` would take from a network whose only child is called model, net, ..."""
+    key = next(iter(expected), "")
+    return key.removesuffix(next(iter(_strip_prefixes(dict(expected))), ""))
+
+
 def _strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     while True:
-        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
+        prefix = next((p for p in _PREFIXES if state and all(key.startswith(p) for key in state)), None)
         if prefix is None:
             return state
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}

@@ -40,8 +40,7 @@ def cut_out(picture: Bytes, alpha: Floats) -> Bytes:
     Raises:
         UsageError: the shapes do not fit.
     """
-    opacity = np.rint(np.clip(alpha, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return np.dstack([estimate_foreground(picture, alpha), opacity])
+    return add_matte(estimate_foreground(picture, alpha), alpha)
 
 
 def composite(picture: Bytes, alpha: Floats, background: Bytes) -> Bytes:
@@ -58,18 +57,33 @@ def composite(picture: Bytes, alpha: Floats, background: Bytes) -> Bytes:
     Raises:
         UsageError: the shapes do not fit.
     """
-    if background.shape != picture.shape:
-        raise UsageError(f"A background of shape {background.shape} does not fit a picture of {picture.shape}.")
+    return blend(estimate_foreground(picture, alpha), alpha, background)
+
+
+def add_matte(foreground: Bytes, alpha: Floats) -> Bytes:
+    """RGBA uint8 H x W x 4 of foreground colours (``estimate_foreground``) and their matte."""
+    opacity = np.rint(np.clip(alpha, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.dstack([foreground, opacity])
+
+
+def blend(foreground: Bytes, alpha: Floats, background: Bytes) -> Bytes:
+    """Lay foreground colours (``estimate_foreground``) over a background; all of one height and width.
+
+    Raises:
+        UsageError: the shapes do not fit.
+    """
+    if background.shape != foreground.shape:
+        raise UsageError(f"A background of shape {background.shape} does not fit a picture of {foreground.shape}.")
     weight = np.clip(alpha, 0.0, 1.0)[:, :, np.newaxis]
     below = background.astype(np.float32)
-    return np.rint(below + weight * (estimate_foreground(picture, alpha) - below)).astype(np.uint8)
+    return np.rint(below + weight * (foreground - below)).astype(np.uint8)
 
 
 def estimate_foreground(picture: Bytes, alpha: Floats) -> Bytes:
     """Estimate the colours the person has without the background that shines through.
 
     Blur fusion, run twice: M. Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021,
-    equations 4 to 7, with its blur sizes of 90 and 6 pixels.
+    with its blur sizes of 90 and 6 pixels.
 
     Args:
         picture: uint8 H x W x 3, RGB, 0..255.
@@ -84,12 +98,13 @@ def estimate_foreground(picture: Bytes, alpha: Floats) -> Bytes:
     if picture.ndim != 3 or picture.shape[2] != 3 or alpha.shape != picture.shape[:2]:
         raise UsageError(f"A matte of shape {alpha.shape} does not fit a picture of shape {picture.shape}.")
     weight = np.clip(alpha, 0.0, 1.0).astype(np.float32)
+    wide, narrow = _Blur(weight, _WIDE), _Blur(weight, _NARROW)
     foreground = np.empty_like(picture)
-    # a channel at a time: photographs of phones are large, and three float maps of each are not needed at once
+    # a channel at a time: pictures of phones are large, and float maps of all three are not needed at once
     for channel in range(3):
         image = picture[:, :, channel].astype(np.float32)
-        fore, back = _fuse_blurs(image, image, image, weight, _WIDE)
-        fore, _ = _fuse_blurs(image, fore, back, weight, _NARROW)
+        fore, back = wide.fuse(image, image, image)
+        fore, _ = narrow.fuse(image, fore, back)
         foreground[:, :, channel] = np.rint(np.clip(fore, 0.0, 255.0))
     return foreground
 
@@ -114,17 +129,25 @@ def parse_background(text: str, shape: tuple[int, ...]) -> Bytes:
     except ValueError:
         return _cover(_load_background(text), height, width)
     if len(color) == 4 and color[3] != 255:
-        raise UsageError(f"The background {text} is transparent: give an opaque colour such as {text[:7]}.")
+        opaque = "#{:02x}{:02x}{:02x}".format(*color)
+        raise UsageError(f"The background {text} is transparent: give an opaque colour such as {opaque}.")
     return np.broadcast_to(np.array(color[:3], np.uint8), (height, width, 3)).copy()
 
 
-def _fuse_blurs(image: Floats, fore: Floats, back: Floats, alpha: Floats, side: int) -> tuple[Floats, Floats]:
-    """One pass over one channel: smooth F and B within their own parts, then correct F by what I shows."""
-    size = (side, side)
-    weighted = cv2.blur(fore * alpha, size) / (cv2.blur(alpha, size) + _EPSILON)
-    rest = 1.0 - alpha
-    behind = cv2.blur(back * rest, size) / (cv2.blur(rest, size) + _EPSILON)
-    return weighted + alpha * (image - alpha * weighted - rest * behind), behind
+class _Blur:
+    """One pass of blur fusion; what depends on the matte alone is computed once for all channels."""
+
+    def __init__(self, alpha: Floats, side: int) -> None:
+        self.size = (side, side)
+        self.alpha, self.rest = alpha, 1.0 - alpha
+        self.alpha_around = cv2.blur(self.alpha, self.size) + _EPSILON
+        self.rest_around = cv2.blur(self.rest, self.size) + _EPSILON
+
+    def fuse(self, image: Floats, fore: Floats, back: Floats) -> tuple[Floats, Floats]:
+        """Smooth F and B within their own parts, then correct F by what the image shows."""
+        smooth = cv2.blur(fore * self.alpha, self.size) / self.alpha_around
+        behind = cv2.blur(back * self.rest, self.size) / self.rest_around
+        return smooth + self.alpha * (image - self.alpha * smooth - self.rest * behind), behind
 
 
 def _load_background(text: str) -> Bytes:

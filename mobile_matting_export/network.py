@@ -89,7 +89,7 @@ def find_spec(name: str) -> NetworkSpec:
     by_name = {spec.name: spec for spec in ALL}
     if name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"unknown network {name!r}: {hint}`mmexport networks` lists them all; "
@@ -130,7 +130,7 @@ def _load_strangers(
     net.eval()
     head = detect_head(net, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
     spec = NetworkSpec(
-        name=name.rpartition(":")[2],
+        name=f"{Path(name.rpartition(':')[0]).stem}_{name.rpartition(':')[2]}",
         title=type(net).__name__,
         paper="",
         repository="",
@@ -166,7 +166,7 @@ def _call_builder(name: str) -> nn.Module:
         result = builder()
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that parses arguments exits when it is imported
         raise UsageError(f"{name} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)

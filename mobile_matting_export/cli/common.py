@@ -30,11 +30,15 @@ class Output:
         if self.style == "json":
             click.echo(json.dumps(value, indent=2, ensure_ascii=False))
             return
+        made = text()
+        if isinstance(made, str):  # paths: neither wrapped nor read as markup
+            click.echo(made)
+            return
         from rich.console import Console
 
         # tables are not cut when the output goes to a file or a pipe
         width = None if sys.stdout.isatty() else 160
-        Console(width=width, highlight=False).print(text())
+        Console(width=width, highlight=False).print(made)
 
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Callable[[str], None]]:

@@ -129,7 +129,7 @@ def convert(
         for step in artifact.manifest["rewrites"]:
             for refusal in step["refusals"]:
                 output.detail(f"{artifact.title}: {step['name']}: {refusal}")
-    output.result([_summary(artifact) for artifact in artifacts], lambda: _table(artifacts))
+    output.result({"artifacts": [_summary(artifact) for artifact in artifacts]}, lambda: _table(artifacts))
 
 
 def _image_spec(network: str, flags: dict[str, Any]) -> ImageSpec | None:

@@ -45,11 +45,14 @@ def verify(artifact: str, images: str | None, checkpoint: str | None, network: s
     output.result(result, lambda: _table(result))
     if not result["passed"]:
         limits = result["limits"]
-        raise QualityError(
-            f"{opened.title} is not the network's matte: worst on {result['worst']}, "
+        # no raise: the result is on stdout already, and with --json nothing may follow it there
+        click.echo(
+            f"mmexport: {opened.title} is not the network's matte: worst on {result['worst']}, "
             f"max error {result['max_abs']:.3g} (limit {limits['max_abs']:.3g}), "
-            f"MAD {result['mad']:.3g} (limit {limits['mad']:.3g})"
+            f"MAD {result['mad']:.3g} (limit {limits['mad']:.3g})",
+            err=True,
         )
+        raise click.exceptions.Exit(QualityError.exit_code)
 
 
 def _table(result: dict[str, Any]) -> RenderableType:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import torch
-from torch import fx
+if TYPE_CHECKING:  # a process that only runs a file needs no torch
+    import numpy as np
+    import torch
+    from torch import fx
 
 
 @dataclass(frozen=True)

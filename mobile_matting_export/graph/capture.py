@@ -17,10 +17,11 @@ import torch
 from torch import fx, nn
 
 from mobile_matting_export.errors import ConversionError
-from mobile_matting_export.graph.provenance import user_line
+from mobile_matting_export.graph.provenance import describe, user_line
 from mobile_matting_export.graph.surgery import annotate_shapes, tidy
 
 _FUNCTIONAL_BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
+_ASSERTIONS = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_async.msg)
 
 
 def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.GraphModule:
@@ -31,7 +32,8 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.GraphMo
         inputs: name -> float32 NCHW example of batch 1; the names become the placeholders' names.
 
     Raises:
-        ConversionError: control flow on tensor values, unsupported Python, or several results.
+        ConversionError: control flow on tensor values, unsupported Python, several results, random
+            numbers, or state kept in the network from one call to the next.
     """
     program = _export(module.eval(), tuple(inputs.values()))
     source = program.module(check_guards=False)
@@ -64,6 +66,9 @@ def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModul
     for node in source.graph.nodes:
         if node.op == "call_module" or (node.op == "get_attr" and not node.users):
             continue  # torch.export's guards, and tensors nobody reads
+        if node.target in _ASSERTIONS or _writes_back(node):
+            continue  # checks of what capture has fixed, and what a caller would see of the network's own input
+        _require_determined(node)
         if node.op == "placeholder":
             name = next(remaining_names)
             copies[node] = graph.placeholder(name)
@@ -89,6 +94,31 @@ def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModul
             if node.target is _FUNCTIONAL_BATCH_NORM:
                 _spell_plainly(copies[node])
     return fx.GraphModule(root, graph)
+
+
+def _writes_back(node: fx.Node) -> bool:
+    """Whether ``node`` stores a result into an input of the network (``x *= 2`` on the caller's image).
+
+    Raises:
+        ConversionError: it stores into the network itself, which the next frame would read.
+    """
+    if node.target is not torch.ops.aten.copy_.default:
+        return False
+    target = node.args[0]
+    if isinstance(target, fx.Node) and target.op == "get_attr":
+        raise ConversionError(
+            f"the network changes its own buffer {target.target} in eval mode, so a frame's alpha depends on the "
+            "frames before it: return the state and take it as an input instead"
+        )
+    return True
+
+
+def _require_determined(node: fx.Node) -> None:
+    if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise ConversionError(
+            f"{describe(node)} draws random numbers in eval mode: pass training=self.training to F.dropout, "
+            "or remove it"
+        )
 
 
 def _attribute(module: nn.Module, path: str) -> torch.Tensor:

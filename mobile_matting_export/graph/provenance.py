@@ -5,7 +5,11 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+import torch
 from torch import fx
+
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parent)
 
 
 def module_path(node: fx.Node) -> str:
@@ -16,7 +20,7 @@ def module_path(node: fx.Node) -> str:
 
 
 def describe(node: fx.Node) -> str:
-    """A node for an error message: operator, module path, and the line of source where known."""
+    """A node for an error message: operator and module path."""
     operator_name = str(node.target).removeprefix("aten.").split(".")[0]
     return f"{operator_name} at {module_path(node)}"
 
@@ -24,8 +28,7 @@ def describe(node: fx.Node) -> str:
 def user_line(error: BaseException) -> str:
     """`` (file.py, line 12: `code`)`` of the last frame outside torch, or nothing."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if "/torch/" not in f.filename and not f.filename.startswith("<")]
-    foreign = [f for f in ours if "mobile_matting_export/graph" not in f.filename]
+    foreign = [f for f in frames if not f.filename.startswith((_TORCH, _OURS, "<"))]
     if not foreign:
         return ""
     frame = foreign[-1]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 
 class LDNFB(nn.Module):

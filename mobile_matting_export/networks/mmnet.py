@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 
 def scaled_channels(channels: int, width: float) -> int:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .blocks import InvertedResidual
-from .spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.blocks import InvertedResidual
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 
 def _bottlenecks(in_channels: int, out_channels: int, stride: int, repetitions: int) -> nn.Sequential:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .blocks import InvertedResidual
-from .spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.blocks import InvertedResidual
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 HR_CHANNELS = 32
 ENC2X_CHANNELS, ENC4X_CHANNELS, ENC32X_CHANNELS = 16, 24, 1280

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .blocks import conv_bn_prelu
-from .spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.blocks import conv_bn_prelu
+from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 
 class DenseLayer(nn.Module):

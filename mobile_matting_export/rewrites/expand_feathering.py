@@ -105,7 +105,9 @@ def _match_alpha(node: fx.Node) -> _Alpha | None:
 
 def _terms(node: fx.Node) -> list[fx.Node]:
     """Operands of a sum of sums, or [node] when it is no sum."""
-    if not is_op(node, ADD) or not all(isinstance(side, fx.Node) for side in node.args[:2]):
+    if not is_op(node, ADD) or argument(node, 2, "alpha", 1) != 1:
+        return [node]
+    if not all(isinstance(side, fx.Node) for side in node.args[:2]):
         return [node]
     return [term for side in node.args[:2] for term in _terms(side)]  # type: ignore[arg-type]
 
@@ -146,8 +148,8 @@ def _combine(graph_module: fx.GraphModule, node: fx.Node, match: _Alpha) -> None
     weight, bias = constant(graph_module, conv.weight), constant(graph_module, conv.bias)
     assert weight is not None
     mix = torch.zeros(2, weight.shape[0], dtype=torch.float64)  # rows: a - b, b + c
-    mix[0, match.a], mix[0, match.b] = 1.0, -1.0
-    mix[1, match.b], mix[1, match.c] = 1.0, 1.0
+    for row, channel, sign in ((0, match.a, 1.0), (0, match.b, -1.0), (1, match.b, 1.0), (1, match.c, 1.0)):
+        mix[row, channel] += sign  # the same channel may serve twice
     kernel = torch.einsum("om,mihw->oihw", mix, weight.double())
     folded = dataclasses.replace(
         conv,

@@ -58,6 +58,9 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
     for node in list(graph_module.graph.nodes):
         if not is_op(node, BATCH_NORM):
             continue
+        if len(shape(node)) != 4:
+            refusals.append(f"{describe(node)}: kept, it does not normalise a map")
+            continue
         affine = _affine_of(graph_module, node)
         producer = node.args[0]
         obstacle = _obstacle(graph_module, producer)
@@ -89,8 +92,7 @@ def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
     if len(node.users) != 1:
         return f"{describe(node)} is read {len(node.users)} times"
     if is_op(node, CONV, DECONV):
-        known = constant(graph_module, node.args[1]) is not None
-        return None if known else f"the weight of {describe(node)} is computed"
+        return _computed(graph_module, node)
     if is_op(node, BILINEAR, NEAREST):
         return _obstacle(graph_module, node.args[0])
     if is_op(node, AVG_POOL):
@@ -135,7 +137,14 @@ def _obstacle_behind_slice(graph_module: fx.GraphModule, node: fx.Node) -> str |
     ordered = sorted(r for r in ranges if r is not None)
     if any(left[1] > right[0] for left, right in itertools.pairwise(ordered)):
         return f"slices of {describe(source)} overlap"
-    return None
+    return _computed(graph_module, source)
+
+
+def _computed(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
+    """Why the numbers of a convolution cannot be changed, or None when they are constants."""
+    conv = Conv.of(node)
+    known = all(part is None or constant(graph_module, part) is not None for part in (conv.weight, conv.bias))
+    return None if known else f"the weight or bias of {describe(node)} is computed"
 
 
 def _absorb(graph_module: fx.GraphModule, node: fx.Node, affine: _Affine) -> None:

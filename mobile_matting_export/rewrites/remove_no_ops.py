@@ -1,4 +1,4 @@
-"""Remove what does nothing at inference: expand, clone, whole slices, empty pads, identity resizes.
+"""Remove what does nothing at inference: expand, clone, whole slices, empty pads.
 
 Finds: ``clone``, ``contiguous``, ``alias``, ``detach``, dropout; ``expand`` read only by pointwise
 operators, which broadcast themselves (litert-torch fails on it, depending on the context);
@@ -44,10 +44,13 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
                 replace(graph_module, node, node.args[1])
                 changes += 1
         elif is_op(node, aten.expand.default, aten.expand_as.default):
-            if all(is_op(user, *_POINTWISE) and shape(user) == shape(node) for user in node.users):
-                changes += _unexpand(graph_module, node)
-            else:
+            if not all(is_op(user, *_POINTWISE) and shape(user) == shape(node) for user in node.users):
                 refusals.append(f"{describe(node)}: kept, it is read by more than pointwise operators")
+            elif not all(_has_full_partner(user, node) for user in node.users):
+                refusals.append(f"{describe(node)}: kept, no other operand has its shape")
+            else:
+                replace(graph_module, node, node.args[0])
+                changes += 1
     return Outcome(changes, tuple(refusals))
 
 
@@ -58,17 +61,19 @@ def _does_nothing(node: fx.Node) -> bool:
         return shape(node) == shape(node.args[0])
     if is_op(node, aten.pad.default, aten.constant_pad_nd.default):
         return not any(node.args[1])
-    return is_op(node, aten.to.dtype, aten._to_copy.default) and argument(node, 1, "dtype") == torch.float32
+    if is_op(node, aten.expand.default, aten.expand_as.default):
+        return shape(node) == shape(node.args[0])
+    return is_op(node, aten.to.dtype, aten._to_copy.default) and argument(node, 1, "dtype") == _dtype(node.args[0])
 
 
-def _unexpand(graph_module: fx.GraphModule, node: fx.Node) -> int:
-    source = node.args[0]
-    for user in node.users:
-        others = [shape(other) for other in user.args if isinstance(other, fx.Node) and other is not node]
-        if shape(node) not in others:  # two expanded operands would leave nothing to broadcast to
-            return 0
-    replace(graph_module, node, source)
-    return 1
+def _dtype(node: fx.Node) -> torch.dtype | None:
+    """Type of a captured tensor, None for one that a rewrite has made."""
+    return getattr(node.meta.get("val"), "dtype", None)
+
+
+def _has_full_partner(user: fx.Node, node: fx.Node) -> bool:
+    """Whether ``user`` broadcasts to the same shape without ``node``; two expanded operands would not."""
+    return any(isinstance(other, fx.Node) and other is not node and shape(other) == shape(node) for other in user.args)
 
 
 REMOVE_NO_OPS = Rewrite(

@@ -76,6 +76,7 @@ def apply_rewrites(
         try:
             outcome = rewrite.apply(current)
             tidy(current)
+            results = run_all(current, probes) if outcome.changes else previous
         except ConversionError:
             raise
         except Exception as error:
@@ -84,7 +85,6 @@ def apply_rewrites(
                 f"rewrite {rewrite.name} failed ({type(error).__name__}: {error}); rewrites done before it: {done}. "
                 "This is a defect of mmexport: please report it with the network's file."
             ) from error
-        results = run_all(current, probes) if outcome.changes else previous
         step = Step(
             rewrite.name,
             rewrite.exact,
@@ -110,4 +110,8 @@ def run_all(graph_module: fx.GraphModule, probes: Inputs) -> list[torch.Tensor]:
 
 
 def _largest_difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
-    return max((float((a - b).abs().max()) for a, b in zip(left, right, strict=True)), default=0.0)
+    """The maximum over all probes, NaN when any number is."""
+    if any(a.shape != b.shape for a, b in zip(left, right, strict=True)):
+        return float("inf")
+    differences = [(a - b).abs().max() for a, b in zip(left, right, strict=True)]
+    return float(torch.stack(differences).max()) if differences else 0.0

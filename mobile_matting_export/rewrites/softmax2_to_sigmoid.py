@@ -57,7 +57,7 @@ def _difference(graph_module: fx.GraphModule, softmax: fx.Node) -> fx.Node:
         resizes.insert(0, source)
         source = source.args[0]  # type: ignore[assignment]
     first = resizes[0] if resizes else softmax
-    if is_op(source, CONV) and only_user(source) is not None and Conv.of(source).groups == 1:
+    if is_op(source, CONV) and only_user(source) is not None and _can_subtract_rows(graph_module, Conv.of(source)):
         _subtract_rows(graph_module, source)
     else:
         signs = add_constant(graph_module, torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1), "class_difference", first)
@@ -67,6 +67,11 @@ def _difference(graph_module: fx.GraphModule, softmax: fx.Node) -> fx.Node:
         set_args(graph_module, resize, (source, *resize.args[1:]))
         source = resize
     return source
+
+
+def _can_subtract_rows(graph_module: fx.GraphModule, conv: Conv) -> bool:
+    known = all(part is None or constant(graph_module, part) is not None for part in (conv.weight, conv.bias))
+    return known and conv.groups == 1
 
 
 def _subtract_rows(graph_module: fx.GraphModule, node: fx.Node) -> None:

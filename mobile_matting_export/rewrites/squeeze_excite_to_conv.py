@@ -59,23 +59,31 @@ def _leaves_four_dimensions(node: fx.Node) -> bool:
     before, after = shape(node.args[0]), shape(node)
     if len(before) != 4 or after != before[:2]:
         return False
-    return is_op(node, aten.mean.dim) or before[2:] == (1, 1)
+    if is_op(node, aten.mean.dim):  # over H and W, not over axes of the same lengths
+        return {axis % 4 for axis in node.args[1]} == {2, 3}
+    return before[2:] == (1, 1)
 
 
 def _flat_region(start: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
     """All 2-D nodes reached from ``start`` in order, and the first reader that does not fit."""
-    region, queue = [], [start]
+    region: list[fx.Node] = []
+    queue = [start]
     while queue:
         for user in queue.pop(0).users:
             if user in region:
                 continue
-            back = is_op(user, *_UNFLATTEN) and len(shape(user)) in (3, 4) and set(shape(user)[2:]) == {1}
+            back = is_op(user, *_UNFLATTEN) and _appends_ones(shape(user.args[0]), shape(user))
             if not (back or is_op(user, _LINEAR, *_UNARY)):
                 return region, user
             region.append(user)
             if not (back and len(shape(user)) == 4):
                 queue.append(user)
     return region, None
+
+
+def _appends_ones(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether N x C (x 1) became N x C x 1 (x 1)."""
+    return len(after) in (3, 4) and after[:2] == before[:2] and set(after[2:]) == {1}
 
 
 def _lift(graph_module: fx.GraphModule, start: fx.Node, region: list[fx.Node]) -> None:

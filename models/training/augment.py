@@ -13,12 +13,17 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Variation:
-    """How far the pictures are varied, besides magnification (which each batch is given)."""
+    """How far the pictures are varied, besides magnification (which each batch is given).
+
+    ``background_share`` of the persons get another background; ``distant_share`` are made smaller
+    and stood at the bottom of another background, wider than their own picture.
+    """
 
     rotation_degrees: float = 10.0
     aspect: float = 0.12
     shift: float = 0.12
     background_share: float = 0.3
+    distant_share: float = 0.15
 
 
 class Augmenter:
@@ -41,9 +46,12 @@ class Augmenter:
             self.queue = torch.cat((self.queue, torch.randperm(len(self.image), generator=self.random)))
         picked, self.queue = self.queue[:count], self.queue[count:]
         both = torch.cat((self.image[picked], self.alpha[picked]), dim=1).float() / 255
-        both = self._warp(both, self._grid(count, size, zoom), size)
-        image, alpha = both[:, :3], both[:, 3:]
-        image = self._replace_background(image, alpha)
+        distant = self._chance(count, self.variation.distant_share)
+        grid = self._grid(size, self._magnification(distant, zoom), distant)
+        both = self._warp(both, grid, size)
+        inside = (grid.abs() <= 1).all(dim=-1)[:, None] | ~distant[:, None, None, None]
+        image, alpha = both[:, :3], both[:, 3:] * inside
+        image = self._replace_background(image, alpha, distant)
         image = self._recolour(image)
         image = self._degrade(image)
         return image.clamp_(0, 1), alpha.clamp(0, 1)
@@ -54,10 +62,13 @@ class Augmenter:
     def _chance(self, count: int, share: float) -> torch.Tensor:
         return torch.rand(count, generator=self.random) < share
 
-    def _grid(self, count: int, size: int, zoom_range: tuple[float, float]) -> torch.Tensor:
+    def _magnification(self, distant: torch.Tensor, zoom: tuple[float, float]) -> torch.Tensor:
+        near = torch.exp(self._uniform(len(distant), math.log(zoom[0]), math.log(zoom[1])))
+        return torch.where(distant, zoom[0] * self._uniform(len(distant), 0.5, 1.0), near)
+
+    def _grid(self, size: int, zoom: torch.Tensor, distant: torch.Tensor) -> torch.Tensor:
         """Sampling positions N x S x S x 2 of random mirror, zoom, aspect, rotation and shift."""
-        v = self.variation
-        zoom = torch.exp(self._uniform(count, math.log(zoom_range[0]), math.log(zoom_range[1])))
+        v, count = self.variation, len(zoom)
         stretch = torch.exp(self._uniform(count, -v.aspect, v.aspect))
         mirror = torch.where(self._chance(count, 0.5), -1.0, 1.0)
         angle = torch.randn(count, generator=self.random) * math.radians(v.rotation_degrees)
@@ -68,6 +79,8 @@ class Augmenter:
         theta[:, 0, 0], theta[:, 0, 1] = mirror * sx * angle.cos(), -sy * angle.sin()
         theta[:, 1, 0], theta[:, 1, 1] = mirror * sx * angle.sin(), sy * angle.cos()
         theta[:, :, 2] = (torch.rand(count, 2, generator=self.random) * 2 - 1) * room[:, None]
+        # a distant person's picture ends where the new one does
+        theta[:, 1, 2] = torch.where(distant, 1 - sy, theta[:, 1, 2])
         return F.affine_grid(theta, [count, 4, size, size], align_corners=False)
 
     def _warp(self, both: torch.Tensor, grid: torch.Tensor, size: int) -> torch.Tensor:
@@ -77,8 +90,8 @@ class Augmenter:
             both = F.interpolate(both, (int(size * 1.4), min(width, int(size * 1.4))), mode="area")
         return F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _replace_background(self, image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-        chosen = self._chance(len(image), self.variation.background_share).nonzero()[:, 0]
+    def _replace_background(self, image: torch.Tensor, alpha: torch.Tensor, needed: torch.Tensor) -> torch.Tensor:
+        chosen = (needed | self._chance(len(image), self.variation.background_share)).nonzero()[:, 0]
         if not len(chosen):
             return image
         behind = self._backgrounds(len(chosen), image.shape[-1])

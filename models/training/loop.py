@@ -34,7 +34,6 @@ class Stage:
     size: int
     batch: int
     zoom: tuple[float, float]
-    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Recipe:
     average_decay: float
     warmup: float = 0.03
     largest_gradient: float = 2.0
-    validate_every: float = 300.0
+    validate_every: float = 600.0
     save_every: float = 120.0
 
 
@@ -123,7 +122,7 @@ def train(
         progress = _resume(checkpoint, net, averaged, optimizer)
         augmenter.random.manual_seed(augmenter.random.initial_seed() + progress.steps)
     started, before = time.monotonic(), progress.seconds
-    validated, saved = -recipe.validate_every, progress.seconds
+    validated = saved = progress.seconds
     shown = torch.zeros(())
     while (share := progress.seconds / budget) < 1:
         stage = next(s for s in recipe.stages if share < s.until)
@@ -132,8 +131,7 @@ def train(
         image, alpha = augmenter.batch(stage.batch, stage.size, stage.zoom)
         net.train()
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=stage.dtype == torch.bfloat16):
-            value = loss(net, image.contiguous(memory_format=torch.channels_last), alpha)
+        value = loss(net, image.contiguous(memory_format=torch.channels_last), alpha)
         value.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.largest_gradient)
         optimizer.step()
@@ -146,9 +144,9 @@ def train(
             _say(f"{share:5.1%} step {progress.steps} size {stage.size} loss {shown:.4f}")
         if validation and progress.seconds - validated > recipe.validate_every:
             size = recipe.stages[-1].size
-            iou, raw = (mean_iou(predict, n, validation, size) for n in (averaged, net))
+            iou = mean_iou(predict, averaged, validation, size)
             progress.best_iou = max(progress.best_iou, iou)
-            _say(f"{share:5.1%} step {progress.steps} validation IoU {iou:.4f} (not averaged {raw:.4f})")
+            _say(f"{share:5.1%} step {progress.steps} validation IoU {iou:.4f}")
             validated = progress.seconds
         if checkpoint and progress.seconds - saved > recipe.save_every:
             _save(checkpoint, net, averaged, optimizer, progress)
@@ -174,9 +172,7 @@ def _save(
     unfinished.replace(path)
 
 
-def _resume(
-    path: Path, net: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress:
+def _resume(path: Path, net: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     parts = torch.load(path, weights_only=True)
     net.load_state_dict(parts["net"])
     averaged.load_state_dict(parts["averaged"])

@@ -37,9 +37,7 @@ class Small(nn.Module):
 
 def graph_of(net: nn.Module, *names: str, channels: int = 3) -> ExportGraph:
     torch.manual_seed(1)
-    inputs = {
-        name: torch.rand(1, channels if index else 3, *SIZE) for index, name in enumerate(names or ("image",))
-    }
+    inputs = {name: torch.rand(1, channels if index else 3, *SIZE) for index, name in enumerate(names or ("image",))}
     return ExportGraph(capture(net.eval(), inputs), inputs)
 
 
@@ -323,8 +321,5 @@ def test_box_filter_mask_sees_through_splits() -> None:
 
 
 def test_importing_the_format_loads_no_converter_and_no_runtime() -> None:
-    code = (
-        "import sys, mobile_matting_export.formats.ncnn; "
-        "sys.exit(bool({'ncnn', 'pnnx', 'onnx'} & set(sys.modules)))"
-    )
+    code = "import sys, mobile_matting_export.formats.ncnn; sys.exit(bool({'ncnn', 'pnnx', 'onnx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

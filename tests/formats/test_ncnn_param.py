@@ -59,9 +59,7 @@ def test_feature_bits_are_added_to_those_already_off() -> None:
 
 
 def test_box_filters_and_the_arithmetic_around_them_leave_fp16() -> None:
-    masks = {
-        layer.name: layer.setting(FEATURE_MASK) for layer in keep_box_filters_exact(parse(VARIANCE)).layers
-    }
+    masks = {layer.name: layer.setting(FEATURE_MASK) for layer in keep_box_filters_exact(parse(VARIANCE)).layers}
     masked = {name for name, mask in masks.items() if mask}
     assert masked == {"pow_0", "avgpool2d_0", "avgpool2d_1", "pow_1", "sub_2"}
     # bit 2 (no fp16 storage) gives garbage on Vulkan

@@ -85,9 +85,7 @@ def test_cpu_session_rounds_weights_but_computes_in_fp32(
 
 
 @pytest.mark.toolchain
-def test_cpu_session_repeats_itself_and_owns_its_memory(
-    files: tuple[Path, ...], frame: dict[str, np.ndarray]
-) -> None:
+def test_cpu_session_repeats_itself_and_owns_its_memory(files: tuple[Path, ...], frame: dict[str, np.ndarray]) -> None:
     session = NCNN.open(files, "cpu")
     first = session.run(frame)["alpha"]
     kept = first.copy()
@@ -113,9 +111,7 @@ def test_other_size_than_the_files_is_refused(files: tuple[Path, ...]) -> None:
 
 
 @pytest.mark.toolchain
-def test_missing_and_unknown_inputs_are_refused(
-    files: tuple[Path, ...], frame: dict[str, np.ndarray]
-) -> None:
+def test_missing_and_unknown_inputs_are_refused(files: tuple[Path, ...], frame: dict[str, np.ndarray]) -> None:
     session = NCNN.open(files, "cpu")
     with pytest.raises(UsageError, match=r"takes the inputs \['image'\], got \['picture'\]"):
         session.run({"picture": frame["image"]})
@@ -198,7 +194,10 @@ def test_unknown_accelerator_is_refused(tmp_path: Path) -> None:
 
 
 def test_frames_survive_the_pipe_and_a_cut_frame_is_an_end(tmp_path: Path) -> None:
-    arrays = {"file": np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3), "image": np.zeros((1, 3, 1, 1))}
+    arrays: dict[str, np.ndarray] = {
+        "file": np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3),
+        "image": np.zeros((1, 3, 1, 1)),
+    }
     path = tmp_path / "pipe"
     with path.open("wb") as stream:
         worker.write_frame(stream, worker.ARRAYS, worker.pack(arrays))
@@ -250,9 +249,7 @@ def test_worker_outlives_a_wrong_request(
 
 
 @pytest.mark.toolchain
-def test_worker_that_crashes_is_reported_with_its_signal(
-    files: tuple[Path, ...], frame: dict[str, np.ndarray]
-) -> None:
+def test_worker_that_crashes_is_reported_with_its_signal(files: tuple[Path, ...], frame: dict[str, np.ndarray]) -> None:
     session = WorkerSession(files)
     session._process.send_signal(signal.SIGSEGV)
     with pytest.raises(ConversionError, match=r"net\.ncnn\.param .* signal SIGSEGV .* ncnn-cpu"):

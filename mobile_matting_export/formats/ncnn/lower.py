@@ -96,13 +96,9 @@ def keep_box_filters_exact(network: ParamFile) -> ParamFile:
     masked: set[str] = set()
     for layer in network.layers:
         if _is_box_filter(layer):
-            neighbours = [
-                near for near in before(layer) + after(layer) if near.type in ("BinaryOp", "UnaryOp")
-            ]
+            neighbours = [near for near in before(layer) + after(layer) if near.type in ("BinaryOp", "UnaryOp")]
             masked.update(near.name for near in [layer, *neighbours])
-    return network.map(
-        lambda layer: layer.with_features_off(_NO_FP16_ARITHMETIC) if layer.name in masked else layer
-    )
+    return network.map(lambda layer: layer.with_features_off(_NO_FP16_ARITHMETIC) if layer.name in masked else layer)
 
 
 def _is_box_filter(layer: Layer) -> bool:

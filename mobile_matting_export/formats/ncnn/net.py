@@ -70,13 +70,9 @@ class LoadedNet:
         self._ncnn = ncnn
         self._path = param
         # (channels, height, width): keys 2, 1, 0 of the Input layers
-        self._inputs = {
-            layer.outputs[0]: tuple(layer.setting(key) for key in (2, 1, 0)) for layer in network.inputs
-        }
+        self._inputs = {layer.outputs[0]: tuple(layer.setting(key) for key in (2, 1, 0)) for layer in network.inputs}
         if any(0 in shape for shape in self._inputs.values()):
-            raise UsageError(
-                f"{param} does not state the size of its inputs, so it is not of this tool; convert again"
-            )
+            raise UsageError(f"{param} does not state the size of its inputs, so it is not of this tool; convert again")
         self._outputs = network.outputs
         self._net = ncnn.Net()
         configure(self._net.opt)
@@ -85,9 +81,7 @@ class LoadedNet:
             (weights, self._net.load_model(str(weights))),
         ):
             if code != 0:
-                raise UsageError(
-                    f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again"
-                )
+                raise UsageError(f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again")
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one frame: name -> float32 1xCxHxW, returns name -> float32 1xCxHxW.

@@ -130,9 +130,7 @@ def parse(text: str) -> ParamFile:
         layer = _parse_layer(line, number)
         for blob in layer.inputs:
             if blob not in written:
-                raise ParamSyntaxError(
-                    f"line {number}: {layer.name} reads blob {blob!r}, which no layer wrote"
-                )
+                raise ParamSyntaxError(f"line {number}: {layer.name} reads blob {blob!r}, which no layer wrote")
         for blob in layer.outputs:
             if blob in written:
                 raise ParamSyntaxError(f"line {number}: blob {blob!r} is written twice")
@@ -140,8 +138,7 @@ def parse(text: str) -> ParamFile:
         layers.append(layer)
     if (len(layers), len(written)) != (int(counts[0]), int(counts[1])):
         raise ParamSyntaxError(
-            f"line 2 promises {counts[0]} layers and {counts[1]} blobs, "
-            f"the file has {len(layers)} and {len(written)}"
+            f"line 2 promises {counts[0]} layers and {counts[1]} blobs, the file has {len(layers)} and {len(written)}"
         )
     return ParamFile(tuple(layers))
 
@@ -157,9 +154,7 @@ def read(path: Path) -> ParamFile:
 def _parse_layer(line: str, number: int) -> Layer:
     words = line.split()
     if len(words) < 4 or not (words[2].isdigit() and words[3].isdigit()):
-        raise ParamSyntaxError(
-            f"line {number} is not '<type> <name> <inputs> <outputs> ...': {line.strip()[:80]!r}"
-        )
+        raise ParamSyntaxError(f"line {number} is not '<type> <name> <inputs> <outputs> ...': {line.strip()[:80]!r}")
     reads, writes = int(words[2]), int(words[3])
     blobs, settings = words[4 : 4 + reads + writes], words[4 + reads + writes :]
     if len(blobs) != reads + writes or any("=" in blob for blob in blobs):

@@ -29,8 +29,8 @@ def open_session(files: tuple[Path, ...], accelerator: str) -> Session:
     """Load ``.ncnn.param`` and ``.ncnn.bin`` for ``accelerator`` ``cpu`` or ``gpu``.
 
     ``cpu`` computes in float32 on one thread: what remains is the rounding of the file's own weights.
-    ``gpu`` computes in fp16 on the Vulkan device; where there is none, on the CPU with fp16 switched on
-    (an x86 CPU then stores in fp16 but computes in fp32). The session's ``device`` says which it was.
+    ``gpu`` computes in fp16 on the Vulkan device; where there is none, on the CPU with fp16 switched on,
+    which says little on x86, where it gave the same bits as ``cpu``. The session's ``device`` tells.
 
     Raises:
         UsageError: a file is missing or damaged, or the accelerator is unknown.
@@ -154,6 +154,5 @@ class WorkerSession:
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         last_words = " | ".join(lines[-2:]) or "nothing"
         return ConversionError(
-            f"running {self._param} with ncnn ended the child process with {ended} "
-            f"(it printed: {last_words}); {remedy}"
+            f"running {self._param} with ncnn ended the child process with {ended} (it printed: {last_words}); {remedy}"
         )

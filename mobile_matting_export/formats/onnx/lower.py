@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -31,9 +32,7 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
         UsageError: ``precision`` is not ``fp32``; the consumers of an interchange file narrow it themselves.
     """
     if precision != "fp32":
-        raise UsageError(
-            f"the onnx target is an interchange file in fp32, not {precision!r}; drop --precision"
-        )
+        raise UsageError(f"the onnx target is an interchange file in fp32, not {precision!r}; drop --precision")
     _check_inputs(graph)
     model = _simplify(_export(graph))
     _strip(model)
@@ -61,9 +60,7 @@ def _check_inputs(graph: ExportGraph) -> None:
                 "the file is made for one float32 frame of shape 1xCxHxW"
             )
         if not node.users:
-            raise ConversionError(
-                f"input {name!r} is not used by the network; drop it, ONNX would lose it anyway"
-            )
+            raise ConversionError(f"input {name!r} is not used by the network; drop it, ONNX would lose it anyway")
         if name == "alpha":
             raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
 
@@ -84,7 +81,7 @@ def _export(graph: ExportGraph) -> ModelProto:
         path = Path(scratch) / "exported.onnx"
         try:
             with torch.no_grad(), warnings.catch_warnings(), _exporter_log_discarded():
-                # the TorchScript exporter is deprecated, but other converters read its files best
+                # deprecated, but as exact as its successor on every network measured, and faster
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", torch.jit.TracerWarning)
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
@@ -131,7 +128,7 @@ def _simplify(model: ModelProto) -> ModelProto:
 
     try:
         # it reports its check on stdout, which belongs to the commands' results
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             simplified, same = onnxsim.simplify(model, check_n=1)
     except Exception as error:  # the library raises bare C++ errors of any type
         raise ConversionError(
@@ -147,15 +144,11 @@ def _simplify(model: ModelProto) -> ModelProto:
 
 def _strip(model: ModelProto) -> None:
     """Remove what says how the file was made and not what it computes."""
-    model.doc_string = ""
-    model.graph.doc_string = ""
-    del model.metadata_props[:]
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *values, *graph.node, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
-    for tensor in model.graph.initializer:
-        tensor.doc_string = ""
-        del tensor.metadata_props[:]
     # the name repeats the Python class that happened to be exported
     model.graph.name = "matting"
 

@@ -58,9 +58,7 @@ class CpuSession:
         self._path = path
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except (
-            Exception
-        ) as error:  # onnxruntime has a class per status code, all direct children of Exception
+        except Exception as error:  # onnxruntime has a class per status code, all direct children of Exception
             raise UsageError(f"onnxruntime cannot load {path}: {error}; convert again") from error
         self._inputs = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]

@@ -26,8 +26,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (
         "must be concrete",
-        "sizes and indices must not depend on pixel values: replace boolean indexing by a multiplication "
-        "with a mask",
+        "sizes and indices must not depend on pixel values: replace boolean indexing by a multiplication with a mask",
     ),
     (
         "Lowering not found",

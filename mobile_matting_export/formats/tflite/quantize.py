@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def cast_weights_to_half(source: Path, target: Path) -> None:
     try:
         partial.write_bytes(content)
         check_only_weights_are_half(read_file(source), read_file(partial))
-        os.replace(partial, target)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -82,9 +81,7 @@ def _check_range(source: Path) -> None:
 def _weights(subgraph: Subgraph) -> set[int]:
     """Indices of the float32 constants that weighted operators read directly."""
     found = {
-        operator.inputs[WEIGHT_INPUT[operator.kind]]
-        for operator in subgraph.operators
-        if operator.kind in WEIGHT_INPUT
+        operator.inputs[WEIGHT_INPUT[operator.kind]] for operator in subgraph.operators if operator.kind in WEIGHT_INPUT
     }
     tensors = subgraph.tensors
     return {index for index in found if tensors[index].constant and tensors[index].dtype == "FLOAT32"}

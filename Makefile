@@ -1,0 +1,47 @@
+# Verbs of the project; CI calls only these. Everything happens in .venv/ of this checkout.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test check lint format clean
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.runtime ## convert the embedded network for every target, verify, matte the samples
+	$(BIN)/python -m mobile_matting_export.demo --output build
+
+test: $(VENV)/.tests ## all tests, with the real converters and runtimes
+	$(BIN)/python -m pytest --durations=15
+
+check: $(VENV)/.tests ## the quick tests: no converter, no TensorFlow
+	$(BIN)/python -m pytest -m "not toolchain and not tensorflow and not vulkan"
+
+lint: $(VENV)/.tests ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.tests ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what the verbs made
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
+
+# torch first and exactly: with another version pip would bring gigabytes of CUDA along
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("mmexport needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.runtime
+	$(PIP) --editable '.[dev,tensorflow]'
+	touch $@

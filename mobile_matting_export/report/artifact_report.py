@@ -1,0 +1,144 @@
+"""Write report.html, the page that shows what an artifact is and how near it is to PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mobile_matting_export.composite import composite, parse_background
+from mobile_matting_export.images import from_output
+from mobile_matting_export.matte import DEFAULT_BACKGROUND, read_image_spec
+from mobile_matting_export.networks.spec import ImageSpec
+from mobile_matting_export.report.page import (
+    THUMBNAIL,
+    fit_within,
+    render_page,
+    shrink,
+    to_data_uri,
+    to_grey,
+    write_page,
+)
+
+if TYPE_CHECKING:  # only named here; verify.py brings the whole toolchain
+    from mobile_matting_export.verify import Case
+
+# a page stays small enough to be mailed
+_MOST_CASES = 8
+# errors of a good artifact are invisible otherwise
+_AMPLIFICATION = 10
+
+_RUNTIMES = {"tflite": "LiteRT", "ncnn": "ncnn", "onnx": "onnxruntime"}
+
+
+def write_artifact_report(
+    path: Path, manifest: Mapping[str, Any], cases: Sequence[Case], mattes: Sequence[np.ndarray]
+) -> None:
+    """Write one self-contained page; the same arguments give the same bytes.
+
+    Args:
+        path: the .html file, replaced when it exists.
+        manifest: schema mmexport.manifest/1.
+        cases: the verification frames, with PyTorch's alpha.
+        mattes: the artifact's alpha of each case, float32 1x1xHxW, in [0, 1].
+    """
+    spec = read_image_spec(manifest)
+    shown = _choose([case.name for case in cases], manifest["parity"]["worst"])
+    parity, limits = manifest["parity"], manifest["parity"]["limits"]
+    values = dict(manifest) | {
+        "input_size": _input_size(manifest["inputs"][0]),
+        "total_bytes": sum(file["bytes"] for file in manifest["files"]),
+        "runtime": _RUNTIMES[manifest["target"].partition("-")[0]],
+        "gauges": [
+            _gauge("max error", parity["max_abs"], limits["max_abs"]),
+            _gauge("mean absolute difference", parity["mad"], limits["mad"]),
+        ],
+        "amplification": _AMPLIFICATION,
+        "cases": [_show(cases[index], mattes[index], spec) for index in shown],
+        "contract": describe_contract(manifest),
+    }
+    write_page(path, render_page("artifact_report.html.j2", values))
+
+
+def describe_contract(manifest: Mapping[str, Any]) -> str:
+    """What an application must feed and gets back: ``name = value`` lines to copy."""
+    image, *states = manifest["inputs"]
+    lines = [
+        "# value = (pixel - mean) * scale, pixel 0..255, one number per channel in the order of color",
+        f'input  = "{image["name"]}"    # {_tensor(image)}',
+        f'color  = "{image["color"]}"',
+        f"mean   = [{_numbers(image['mean'])}]",
+        f"scale  = [{_numbers(image['scale'])}]",
+        f'resize = "{image["resize"]}"' + _bars(image),
+    ]
+    lines += [
+        f'state  = "{state["name"]}"    # {_tensor(state)}: {state["source"]} of the frame before, '
+        f"{state['initial']:g} at first"
+        for state in states
+    ]
+    lines += [f'output = "{out["name"]}"    # {_tensor(out)}, 0..1' for out in manifest["outputs"]]
+    return "\n".join(lines)
+
+
+def _choose(names: Sequence[str], worst: str) -> list[int]:
+    """The first cases, with the worst one in place of the last where it is not among them."""
+    chosen = list(range(min(len(names), _MOST_CASES)))
+    if worst in names and (index := names.index(worst)) not in chosen:
+        chosen[-1] = index
+    return chosen
+
+
+def _show(case: Case, matte: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
+    # in the picture's aspect, as fine as the network saw it
+    shape = fit_within(case.picture.shape, max(matte.shape[2:]))
+    picture = shrink(case.picture, max(matte.shape[2:]))
+    alpha = from_output(matte, spec, shape)
+    difference = np.abs(matte.astype(np.float64) - case.alpha.astype(np.float64))
+    behind = parse_background(DEFAULT_BACKGROUND, picture.shape)
+    return {
+        "name": case.name,
+        "max_abs": float(difference.max()),
+        "mad": float(difference.mean()),
+        "picture": to_data_uri(shrink(picture)),
+        "reference": to_data_uri(to_grey(shrink(from_output(case.alpha, spec, shape)))),
+        "matte": to_data_uri(to_grey(shrink(alpha))),
+        "difference": to_data_uri(_amplify(difference, spec, fit_within(shape, THUMBNAIL))),
+        "composite": to_data_uri(shrink(composite(picture, np.nan_to_num(alpha), behind))),
+    }
+
+
+def _amplify(difference: np.ndarray, spec: ImageSpec, shape: tuple[int, int]) -> np.ndarray:
+    """uint8 of ``shape``: the largest difference around each pixel, so shrinking hides no peak."""
+    side = max(math.ceil(full / small) for full, small in zip(difference.shape[2:], shape, strict=True))
+    amplified = (difference[0, 0] * _AMPLIFICATION).astype(np.float32)
+    peaks = np.asarray(cv2.dilate(amplified, np.ones((side, side), np.uint8)), np.float32)
+    return to_grey(from_output(peaks[np.newaxis, np.newaxis], spec, shape))
+
+
+def _gauge(name: str, value: float, limit: float) -> dict[str, Any]:
+    share = value / limit if limit > 0 and math.isfinite(value) else 1.0
+    return {"name": name, "value": value, "limit": limit, "percent": f"{100 * min(share, 1.0):.1f}"}
+
+
+def _input_size(image: Mapping[str, Any]) -> str:
+    _, *rest = image["shape"]
+    height, width = rest[:2] if image["layout"] == "NHWC" else rest[1:]
+    return f"{height} × {width}"
+
+
+def _tensor(tensor: Mapping[str, Any]) -> str:
+    return f"{tensor['dtype']} {'x'.join(map(str, tensor['shape']))} {tensor['layout']}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(repr(float(value)) for value in values)
+
+
+def _bars(image: Mapping[str, Any]) -> str:
+    if image["resize"] == "stretch":
+        return "    # to the input's height and width, aspect not kept"
+    return f"    # aspect kept, centred, bars of pixel value {image['fill']}"

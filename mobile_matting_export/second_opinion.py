@@ -1,0 +1,22 @@
+"""TFLite by way of ONNX and onnx2tf: a second converter for the same rewritten graph."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.onnx import ONNX
+from mobile_matting_export.formats.tflite import emit_from_onnx
+
+
+def emit_by_onnx2tf(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
+    """Write ``folder/stem.tflite`` from the graph's ONNX form; same contract as ``Format.emit``.
+
+    Raises:
+        UsageError: the extra ``[tensorflow]`` is not installed.
+        ConversionError: one of the two converters failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="mmexport-onnx-") as scratch:
+        (onnx_file,) = ONNX.emit(graph, "fp32", Path(scratch), stem)
+        return emit_from_onnx(onnx_file, dict(graph.inputs), precision, folder, stem)

@@ -1,0 +1,82 @@
+"""Small networks and their graphs for the tests of the TFLite format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import fx, nn
+
+from mobile_matting_export.formats.format import ExportGraph
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(x)))
+
+
+class SmallMatting(nn.Module):
+    """Encoder, decoder and a skip, 3 or (with a previous alpha) 4 channels in."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.encoder = Block(channels, 8, 2)
+        self.decoder = Block(8, 8, 1)
+        self.head = nn.Conv2d(8 + channels, 1, 1)
+
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        image = torch.cat(images, 1) if len(images) > 1 else images[0]
+        x = self.decoder(self.encoder(image))
+        x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.sigmoid(self.head(torch.cat((x, image), 1)))
+
+
+def graph_of(module: nn.Module, **inputs: torch.Tensor) -> ExportGraph:
+    """The ATen graph of ``module``, as capture hands it to a format (no guards, one tensor out)."""
+    exported = torch.export.export(module.eval(), tuple(inputs.values()), strict=False).module()
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in exported.graph.nodes:
+        if node.op == "output":
+            result = node.args[0]
+            graph.output(copies[result[0] if isinstance(result, list | tuple) else result])
+        elif node.op != "call_module":
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    return ExportGraph(fx.GraphModule(exported, graph), inputs)
+
+
+@pytest.fixture(scope="session")
+def tflite_graph() -> Callable[..., ExportGraph]:
+    """Module and named NCHW examples -> ExportGraph."""
+    return graph_of
+
+
+@pytest.fixture(scope="session")
+def small_graph() -> ExportGraph:
+    """A small network with one image."""
+    torch.manual_seed(0)
+    return graph_of(SmallMatting(), image=torch.rand(1, 3, 32, 24))
+
+
+@pytest.fixture(scope="session")
+def video_graph() -> ExportGraph:
+    """A small network with an image and the previous alpha."""
+    torch.manual_seed(0)
+    images = {"image": torch.rand(1, 3, 32, 24), "previous_alpha": torch.rand(1, 1, 32, 24)}
+    return graph_of(SmallMatting(4), **images)
+
+
+@pytest.fixture(scope="session")
+def small_file(small_graph: ExportGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network as fp32 TFLite file; tests must not change it."""
+    from mobile_matting_export.formats.tflite import TFLITE
+
+    (path,) = TFLITE.emit(small_graph, "fp32", tmp_path_factory.mktemp("small"), "small")
+    return path

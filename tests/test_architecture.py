@@ -1,0 +1,138 @@
+"""The layers hold: who may import whom, and what must cost nothing to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mobile_matting_export"
+MAX_LINES = 300
+
+# who may import which of our own modules; a name covers everything below it
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "networks": ("networks",),
+    "graph": ("graph", "errors"),
+    "rewrites": ("rewrites.rewrite", "graph", "errors"),
+    "formats.format": ("graph", "errors"),
+    "formats.tflite": ("formats.tflite", "formats.format", "graph", "errors"),
+    "formats.ncnn": ("formats.ncnn", "formats.format", "graph", "errors"),
+    "formats.onnx": ("formats.onnx", "formats.format", "graph", "errors"),
+    "artifact": ("errors",),
+    "checkpoint": ("errors",),
+    "images": ("networks.spec", "errors"),
+    "procedural_portraits": (),
+    "composite": ("errors",),
+    "alpha_network": ("networks.spec", "errors"),
+    "bundled": (),
+    "doctor": ("bundled", "errors"),
+    "network": ("networks", "alpha_network", "bundled", "checkpoint", "errors"),
+    "targets": ("rewrites", "formats", "errors"),
+}
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(module, at run time) for every import; imports under TYPE_CHECKING cost and bind nothing."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node not in typing_only
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the layers"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = [name for name in names if (ROOT / Path(*name.split("."))).with_suffix(".py").is_file()]
+            for name in known or [str(node.module)]:
+                yield name, node not in typing_only
+
+
+def _covers(allowed: tuple[str, ...], module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in allowed)
+
+
+@pytest.mark.parametrize("path", _modules(PACKAGE), ids=_dotted)
+def test_module_imports_only_the_layers_below_it(path: Path) -> None:
+    module = _dotted(path).removeprefix(f"{PACKAGE}.")
+    layer = max((name for name in ALLOWED if _covers((name,), module)), key=len, default=None)
+    ours = [name for name, _ in _imports(path) if name.startswith(PACKAGE)]
+    inner = [name.removeprefix(PACKAGE).lstrip(".") for name in ours]
+    assert module == "" or not any(_covers(("cli",), name) for name in inner if not module.startswith("cli"))
+    if layer is not None:
+        # ``from package import __version__`` names the package itself, which costs nothing
+        forbidden = [name for name in inner if name and not _covers(ALLOWED[layer], name)]
+        assert not forbidden, f"{module} may not import {forbidden}"
+
+
+@pytest.mark.parametrize("path", _modules("android_bench"), ids=_dotted)
+def test_android_bench_knows_neither_the_exporter_nor_torch(path: Path) -> None:
+    imported = {name.split(".")[0] for name, _ in _imports(path)}
+    assert not imported & {PACKAGE, "torch"}
+
+
+@pytest.mark.parametrize("path", _modules(f"{PACKAGE}/networks"), ids=_dotted)
+def test_networks_need_torch_only(path: Path) -> None:
+    foreign = {name.split(".")[0] for name, _ in _imports(path)} - set(sys.stdlib_module_names)
+    assert foreign <= {"torch", PACKAGE}
+
+
+@pytest.mark.parametrize("path", _modules(f"{PACKAGE}/networks"), ids=_dotted)
+def test_a_network_uses_no_other_network(path: Path) -> None:
+    module = _dotted(path)
+    if module == f"{PACKAGE}.networks":
+        pytest.skip("the registry names them all")
+    shared = {f"{PACKAGE}.networks.spec", f"{PACKAGE}.networks.blocks"}
+    assert {name for name, _ in _imports(path) if name.startswith(PACKAGE)} <= shared
+
+
+def test_artifact_needs_only_the_standard_library() -> None:
+    imported = {name.split(".")[0] for name, _ in _imports(ROOT / PACKAGE / "artifact.py")}
+    assert imported <= set(sys.stdlib_module_names) | {PACKAGE}
+
+
+@pytest.mark.parametrize("package", [PACKAGE, f"{PACKAGE}.artifact", f"{PACKAGE}.cli.main", "android_bench"])
+def test_import_is_light(package: str) -> None:
+    heavy = "{'torch', 'numpy', 'litert_torch', 'onnx', 'ncnn', 'cv2', 'rich', 'jinja2'}"
+    code = f"import sys, {package}; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", [*_modules(PACKAGE), *_modules("android_bench"), *_modules("models")], ids=_dotted)
+def test_file_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", [*_modules(PACKAGE), *_modules("android_bench")], ids=_dotted)
+def test_module_says_what_it_is_for(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    if not source.strip():
+        pytest.skip("an empty __init__ has nothing to say")
+    assert ast.get_docstring(ast.parse(source)), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "rewrites").glob("*.py")), ids=lambda p: p.stem)
+def test_every_rewrite_has_a_test_of_its_name(path: Path) -> None:
+    if path.stem == "__init__":
+        pytest.skip("no rewrite")
+    assert (ROOT / "tests" / "rewrites" / f"test_{path.stem}.py").is_file()
