@@ -20,7 +20,7 @@ _HOMES = {
     "Job": "convert",
     "convert_network": "convert",
     "read_artifact": "artifact",
-    "verify_artifact": "verify_artifact",
+    "verify_artifact": "verify",
     "MmexportError": "errors",
 }
 

@@ -23,10 +23,10 @@ from mobile_matting_export.formats.format import ExportGraph, Session
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.manifest import build_manifest
 from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.parity import Case, ErrorStats, compare_graphs, compare_session, make_cases
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
 from mobile_matting_export.targets import Limits, Target, choose_precision
-from mobile_matting_export.verify import Case, ErrorStats, compare_graphs, compare_session, make_cases
 
 # the ledger measures every step on these; the artifact itself is verified on all cases
 _PROBES = 2

@@ -15,9 +15,9 @@ from mobile_matting_export import __version__
 from mobile_matting_export.artifact import SCHEMA, describe_files
 from mobile_matting_export.graph.cost import count_macs, count_parameters
 from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.parity import ErrorStats
 from mobile_matting_export.rewrites.rewrite import Step
 from mobile_matting_export.targets import Limits, Target
-from mobile_matting_export.verify import ErrorStats
 
 
 def build_manifest(

@@ -1,107 +1,91 @@
-"""Compare an artifact, in its own runtime and on real pictures, with the network it was made from."""
+"""Verify an artifact after the fact: find its network and weights again, then compare."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-
-from mobile_matting_export.formats.format import Session
-from mobile_matting_export.images import list_pictures, load_picture, sample_pictures, to_input
-from mobile_matting_export.network import LoadedNetwork
-from mobile_matting_export.procedural_portraits import make_portrait
+from mobile_matting_export.artifact import Artifact, file_sha256
+from mobile_matting_export.bundled import bundled_weights
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.matte import open_session, read_image_spec
+from mobile_matting_export.network import LoadedNetwork, load_network
+from mobile_matting_export.parity import compare_session, make_cases
 from mobile_matting_export.targets import Limits
 
-# beside the photographs: drawn portraits bring hair strands and exact edges at any size
-_DRAWN = 2
 
+def verify_artifact(
+    artifact: Artifact,
+    images: Path | None,
+    checkpoint: Path | None,
+    network: str | None,
+    announce: Callable[[str], None],
+) -> dict[str, Any]:
+    """Compare the artifact's alpha with the original network's on real pictures.
 
-@dataclass(frozen=True)
-class Case:
-    """One frame: the network's inputs, what the network makes of them, and the picture."""
+    Args:
+        artifact: as read from disk.
+        images: folder of pictures, None for the bundled samples.
+        checkpoint: the weights, None to look where the manifest says.
+        network: the user's ``file.py:callable``, None to take the manifest's.
+        announce: called as each step begins.
 
-    name: str
-    picture: np.ndarray
-    inputs: Mapping[str, np.ndarray]
-    alpha: np.ndarray
-
-
-@dataclass(frozen=True)
-class ErrorStats:
-    """Difference of two mattes over all cases, in units of alpha; PSNR in dB, infinite when equal."""
-
-    images: int
-    max_abs: float
-    mad: float
-    psnr_db: float
-    worst: str
-
-    def within(self, limits: Limits) -> bool:
-        """Whether both limits hold (NaN never does)."""
-        return self.max_abs <= limits.max_abs and self.mad <= limits.mad
-
-
-def make_cases(network: LoadedNetwork, images: Path | None = None) -> tuple[Case, ...]:
-    """Verification frames: the pictures of a folder, else the bundled photographs and drawn portraits.
-
-    A network with a state gets every picture twice: with the empty state, and with the state that
-    its own first result leaves.
+    Returns:
+        images, max_abs, mad, psnr_db (None when equal), worst, device, limits, passed.
 
     Raises:
-        UsageError: the folder is missing or holds no readable picture.
+        UsageError: the network or its weights are not found again, or differ.
     """
-    if images is not None:
-        pictures = [(path.name, load_picture(path)) for path in list_pictures(images)]
-    else:
-        pictures = [(path.name, load_picture(path)) for path in sample_pictures()]
-        pictures += [(f"drawn-{seed}", make_portrait(seed, 320)[0]) for seed in range(_DRAWN)]
-    cases: list[Case] = []
-    for name, picture in pictures:
-        inputs = {"image": to_input(picture, network.spec.image, network.size)}
-        for state in network.spec.state:
-            shape = (1, state.channels, *network.size)
-            inputs[state.name] = np.full(shape, state.initial, dtype=np.float32)
-        first = Case(name, picture, inputs, run_network(network, inputs))
-        cases.append(first)
-        if network.spec.state:
-            fed_back = inputs | {state.name: first.alpha for state in network.spec.state if state.source == "alpha"}
-            cases.append(Case(f"{name}, second frame", picture, fed_back, run_network(network, fed_back)))
-    return tuple(cases)
+    manifest = artifact.manifest
+    loaded = _load_original(artifact, checkpoint, network)
+    announce(f"running {loaded.spec.name} in PyTorch")
+    cases = make_cases(loaded, images)
+    announce(f"running {artifact.title} on {len(cases)} pictures")
+    session = open_session(artifact)
+    try:
+        stats, _ = compare_session(session, cases)
+        device = str(getattr(session, "device", "cpu"))
+    finally:
+        session.close()
+    limits = manifest["parity"]["limits"]
+    return {
+        "artifact": str(artifact.folder),
+        "images": stats.images,
+        "max_abs": stats.max_abs,
+        "mad": stats.mad,
+        "psnr_db": None if math.isinf(stats.psnr_db) else stats.psnr_db,
+        "worst": stats.worst,
+        "device": device,
+        "limits": limits,
+        "passed": stats.within(Limits(limits["max_abs"], limits["mad"])),
+    }
 
 
-def run_network(network: LoadedNetwork, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Alpha 1x1xHxW float32 of the original PyTorch network, in float32 on the CPU."""
-    with torch.no_grad():
-        alpha = network.module(*(torch.from_numpy(value) for value in inputs.values()))
-    return alpha.numpy()
+def _load_original(artifact: Artifact, checkpoint: Path | None, network: str | None) -> LoadedNetwork:
+    described, image = artifact.manifest["network"], artifact.manifest["inputs"][0]
+    shape = image["shape"]
+    size = (shape[1], shape[2]) if image["layout"] == "NHWC" else (shape[2], shape[3])
+    weights = _find_weights(described, checkpoint)
+    return load_network(network or described["source"], weights, size, read_image_spec(artifact.manifest))
 
 
-def compare_session(session: Session, cases: Sequence[Case]) -> tuple[ErrorStats, list[np.ndarray]]:
-    """Run every case in the artifact's runtime; returns the error and the artifact's mattes."""
-    mattes = [session.run(case.inputs)["alpha"] for case in cases]
-    return compare_mattes([case.name for case in cases], [case.alpha for case in cases], mattes), mattes
-
-
-def compare_mattes(names: Sequence[str], references: Sequence[np.ndarray], mattes: Sequence[np.ndarray]) -> ErrorStats:
-    """Error statistics of ``mattes`` against ``references`` (equal shapes), in float64."""
-    maxima, means, squares = [], [], []
-    for reference, matte in zip(references, mattes, strict=True):
-        difference = np.abs(matte.astype(np.float64) - reference.astype(np.float64))
-        maxima.append(float(difference.max()))
-        means.append(float(difference.mean()))
-        squares.append(float(np.square(difference).mean()))
-    worst = int(np.argmax([math.inf if math.isnan(value) else value for value in maxima]))
-    mse = float(np.mean(squares))
-    psnr = math.inf if mse == 0 else 10 * math.log10(1 / mse) if mse == mse else math.nan
-    return ErrorStats(len(names), float(np.max(maxima)), float(np.mean(means)), psnr, names[worst])
-
-
-def compare_graphs(run: Callable[..., torch.Tensor], cases: Sequence[Case]) -> ErrorStats:
-    """Error of a graph module, or any function of the inputs' tensors, over the cases."""
-    with torch.no_grad():
-        mattes = [run(*(torch.from_numpy(v) for v in case.inputs.values())).numpy() for case in cases]
-    return compare_mattes([case.name for case in cases], [case.alpha for case in cases], mattes)
+def _find_weights(described: dict[str, Any], given: Path | None) -> Path | None:
+    """The file with the manifest's sha256: as given, bundled, or at the path used then."""
+    recorded = described["checkpoint"]
+    if recorded is None:
+        return None
+    places = [given] if given is not None else [bundled_weights(described["name"]), Path(recorded["file"])]
+    found = [place for place in places if place is not None and place.is_file()]
+    for place in found:
+        if file_sha256(place) == recorded["sha256"]:
+            return place
+    if found:
+        raise UsageError(
+            f"{found[-1]} is not the checkpoint this artifact was made from (sha256 differs): "
+            "give that one with --checkpoint, or convert again"
+        )
+    raise UsageError(
+        f"the checkpoint {recorded['file']} this artifact was made from is not there: give it with --checkpoint"
+    )

@@ -220,9 +220,7 @@ def test_an_artifact_knows_its_files_and_title(tmp_path: Path) -> None:
     artifact = write_one(tmp_path / "mine")
     assert artifact.files == (tmp_path / "mine" / "net.tflite",)
     assert artifact.title == "mmnet tflite-gpu-fp16"
-    assert artifact.manifest["files"] == [
-        {"path": "net.tflite", "bytes": 7, "sha256": file_sha256(artifact.files[0])}
-    ]
+    assert artifact.manifest["files"] == [{"path": "net.tflite", "bytes": 7, "sha256": file_sha256(artifact.files[0])}]
 
 
 def test_an_artifact_may_be_moved(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import click
 
 from mobile_matting_export.cli.common import Output, output_options
 
+_KINDS = ("alpha", "cutout", "composite")
+
 
 @click.command()
 @click.argument("artifact")
@@ -29,4 +31,4 @@ def matte(artifact: str, images: tuple[str, ...], output_folder: str, background
     with output.progress(total=1) as announce:
         announce(f"matting {len(images)} pictures with {opened.title}")
         written = write_mattes(opened, [Path(image) for image in images], Path(output_folder), background)
-    output.result({"pictures": written}, lambda: "\n".join(str(path) for row in written for path in row.values()))
+    output.result({"pictures": written}, lambda: "\n".join(row[kind] for row in written for kind in _KINDS))

@@ -31,7 +31,7 @@ def verify(artifact: str, images: str | None, checkpoint: str | None, network: s
     """
     from mobile_matting_export.artifact import read_artifact
     from mobile_matting_export.errors import QualityError
-    from mobile_matting_export.verify_artifact import verify_artifact
+    from mobile_matting_export.verify import verify_artifact
 
     opened = read_artifact(Path(artifact))
     with output.progress(total=2) as announce:

@@ -66,8 +66,11 @@ def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModul
     for node in source.graph.nodes:
         if node.op == "call_module" or (node.op == "get_attr" and not node.users):
             continue  # torch.export's guards, and tensors nobody reads
-        if node.target in _ASSERTIONS or _writes_back(node):
-            continue  # checks of what capture has fixed, and what a caller would see of the network's own input
+        if node.target in _ASSERTIONS:
+            continue  # of types and layouts, which capture has fixed
+        if _writes_back(node):
+            copies[node] = copies[node.args[1]]
+            continue  # the caller's image stays as it is
         _require_determined(node)
         if node.op == "placeholder":
             name = next(remaining_names)

@@ -61,9 +61,7 @@ class LDNFB(nn.Module):
         guide = torch.cat((image, seg, image * image, image * seg[:, 1:2]), dim=1)
         maps = self.newconvF2(F.relu(self.newconvF1(guide)))
         if self.window is not None:
-            maps = F.avg_pool2d(
-                maps, self.window, stride=1, padding=self.window // 2, count_include_pad=False
-            )
+            maps = F.avg_pool2d(maps, self.window, stride=1, padding=self.window // 2, count_include_pad=False)
         return maps[:, 0:1], maps[:, 1:2], maps[:, 2:3]
 
 
@@ -78,5 +76,5 @@ LDN_FB = NetworkSpec(
     size=(128, 128),
     divisor=2,
     head=Head(kind="alpha", output=1),
-    weights="none published",
+    weights="The authors publish none; ours lie in models/ldn_fb.",
 )

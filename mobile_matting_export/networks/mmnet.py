@@ -203,7 +203,7 @@ class MMNet(nn.Module):
         return logits
 
 
-def _spec(name: str, width: float) -> NetworkSpec:
+def _spec(name: str, width: float, weights: str) -> NetworkSpec:
     return NetworkSpec(
         name=name,
         title=f"MMNet {width:g}",
@@ -215,10 +215,15 @@ def _spec(name: str, width: float) -> NetworkSpec:
         size=(256, 256),
         divisor=16,
         head=Head(kind="logits"),
-        weights="https://github.com/HymEric/Segmentation-Series-Chaos" if width == 1.0 else "none published",
+        weights=weights,
     )
 
 
-MMNET = _spec("mmnet", 1.0)
-MMNET_075 = _spec("mmnet_075", 0.75)
-MMNET_050 = _spec("mmnet_050", 0.5)
+MMNET = _spec(
+    "mmnet",
+    1.0,
+    "The authors publish none; ours lie in models/mmnet, and HymEric/Segmentation-Series-Chaos on GitHub "
+    "(Apache-2.0) has TensorFlow checkpoints to convert.",
+)
+MMNET_075 = _spec("mmnet_075", 0.75, "No trained weights are published.")
+MMNET_050 = _spec("mmnet_050", 0.5, "No trained weights are published.")

@@ -267,8 +267,7 @@ def _upsample(x: torch.Tensor) -> torch.Tensor:
 MODNET = NetworkSpec(
     name="modnet",
     title="MODNet",
-    paper="MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition, AAAI 2022, "
-    "arXiv 2011.11961",
+    paper="MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition, AAAI 2022, arXiv 2011.11961",
     repository="https://github.com/ZHKKKe/MODNet",
     licence="Apache-2.0 (code and models)",
     build=MODNet,

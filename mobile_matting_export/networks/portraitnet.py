@@ -97,9 +97,7 @@ class PortraitNet(nn.Module):
 
     def __init__(self, channels: int = 3, upsampling: Upsampling = "deconv") -> None:
         super().__init__()
-        self.stage0 = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
-        )
+        self.stage0 = nn.Sequential(nn.Conv2d(channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
         self.stage1 = InvertedResidual(32, 16, stride=1, expand=1)
         self.stage2 = _inverted_residuals(16, 24, stride=2, expand=6, blocks=2)
         self.stage3 = _inverted_residuals(24, 32, stride=2, expand=6, blocks=3)

@@ -174,6 +174,5 @@ SEGMATTING = NetworkSpec(
     size=(256, 256),
     divisor=32,
     head=Head("alpha", output=1),
-    weights="The repository carries pre_trained/erd_seg_matting/model/ckpt_lastest.pth, without a stated "
-    "licence.",
+    weights="The repository carries pre_trained/erd_seg_matting/model/ckpt_lastest.pth, without a stated licence.",
 )

@@ -177,8 +177,7 @@ def _build_for_state(tensors: Mapping[str, torch.Tensor]) -> ShuffleSegSkipNet:
 SHUFFLE_SEG_SKIPNET = NetworkSpec(
     name="shuffle_seg_skipnet",
     title="Shuffle_Seg_SkipNet",
-    paper="none of its own; after Gamal, Siam, Abdel-Razek: ShuffleSeg: Real-time Semantic Segmentation "
-    "Network, 2018",
+    paper="none of its own; after Gamal, Siam, Abdel-Razek: ShuffleSeg: Real-time Semantic Segmentation Network, 2018",
     repository="https://github.com/lizhengwei1992/Fast_Portrait_Segmentation",
     licence="none stated",
     build=ShuffleSegSkipNet,

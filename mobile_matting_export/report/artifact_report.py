@@ -24,8 +24,8 @@ from mobile_matting_export.report.page import (
     write_page,
 )
 
-if TYPE_CHECKING:  # only named here; verify.py brings the whole toolchain
-    from mobile_matting_export.verify import Case
+if TYPE_CHECKING:  # only named here; parity.py brings the whole toolchain
+    from mobile_matting_export.parity import Case
 
 # a page stays small enough to be mailed
 _MOST_CASES = 8

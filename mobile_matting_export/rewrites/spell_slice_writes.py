@@ -30,6 +30,10 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
         start = argument(node, 3, "start") or 0
         start = max(start + length, 0) if start < 0 else min(start, length)
         end = start + shape(written)[axis]
+        if is_op(written, SLICE) and written.args[0] is target and written.args[1:4] == node.args[2:5]:
+            replace(graph_module, node, target)  # ``x[:, i:j] *= y`` also assigns what it has just written
+            changes += 1
+            continue
         parts = [written]
         if start > 0:
             parts.insert(0, insert_op(graph_module, node, SLICE, target, axis, 0, start, like=node))

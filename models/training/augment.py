@@ -71,7 +71,7 @@ class Augmenter:
         v, count = self.variation, len(zoom)
         stretch = torch.exp(self._uniform(count, -v.aspect, v.aspect))
         mirror = torch.where(self._chance(count, 0.5), -1.0, 1.0)
-        angle = torch.randn(count, generator=self.random) * math.radians(v.rotation_degrees)
+        angle = torch.randn(count, generator=self.random) * math.radians(v.rotation_degrees) * ~distant
         # a magnified picture may be cropped anywhere near where the portrait is
         room = (1 - 1 / zoom).clamp(min=0) * 0.8 + v.shift
         sx, sy = 1 / (zoom * stretch), stretch / zoom

@@ -82,9 +82,7 @@ def read_golden(spec: NetworkSpec, shared: Path) -> Golden:
         stored = {key.removeprefix("state/"): file.get_tensor(key) for key in keys}
         names = json.loads(file.metadata()["outputs"])
         return Golden(
-            state={
-                key: value.float() if value.is_floating_point() else value for key, value in stored.items()
-            },
+            state={key: value.float() if value.is_floating_point() else value for key, value in stored.items()},
             image=file.get_tensor("input").float(),
             results={name: file.get_tensor(f"output/{name}") for name in names},
         )
@@ -130,9 +128,7 @@ def test_head_picks_the_golden_output_of_its_kind(spec: NetworkSpec, shared: Pat
     assert (spec.head.output is None) == (len(results) == 1)
     picked = results[spec.head.output or 0]
     assert picked is not None
-    expected = next(
-        golden.results[name] for name in OUTPUTS_OF_KIND[spec.head.kind] if name in golden.results
-    )
+    expected = next(golden.results[name] for name in OUTPUTS_OF_KIND[spec.head.kind] if name in golden.results)
     torch.testing.assert_close(picked, expected, rtol=0, atol=TOLERANCE)
     if spec.head.kind in ("logits", "probabilities"):
         assert spec.head.foreground < picked.shape[1]

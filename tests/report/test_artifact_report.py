@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobile_matting_export.parity import Case
 from mobile_matting_export.report.artifact_report import describe_contract, write_artifact_report
-from mobile_matting_export.verify import Case
 
 
 def make_case(name: str, height: int = 90, width: int = 60) -> Case:

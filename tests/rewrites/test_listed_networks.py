@@ -110,10 +110,13 @@ def _case(spec: NetworkSpec, randomised: Callable[[nn.Module], nn.Module]) -> Ca
 
 
 def _calibrate(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Let every batch norm see the statistics of its own input, so that signals neither vanish nor explode."""
+    """Let every batch norm see the statistics of its own input, so that signals neither vanish nor explode.
+
+    Without it, and with scales of both signs, rounding alone moves the eager alpha by 2e-4 (against float64).
+    """
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = 1.0
+        norm.weight.data.abs_().mul_(0.5).add_(0.25)
         norm.register_forward_pre_hook(_measure)
     with torch.no_grad():
         network(*inputs)
@@ -124,7 +127,7 @@ def _calibrate(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 def _measure(norm: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     norm.running_mean.copy_(arguments[0].mean((0, 2, 3)))
-    norm.running_var.copy_(arguments[0].var((0, 2, 3), correction=0) + 0.1)
+    norm.running_var.copy_(arguments[0].var((0, 2, 3), correction=0) + 1.0)
 
 
 def _named(specs: tuple[NetworkSpec, ...]) -> list[object]:
@@ -139,9 +142,7 @@ def test_capture_of_a_network_is_bit_identical(spec: NetworkSpec, case_of: Calla
 
 
 @pytest.mark.parametrize("spec", _named(ALL))
-def test_network_keeps_its_alpha_under_all_rewrites(
-    spec: NetworkSpec, case_of: Callable[[NetworkSpec], Case]
-) -> None:
+def test_network_keeps_its_alpha_under_all_rewrites(spec: NetworkSpec, case_of: Callable[[NetworkSpec], Case]) -> None:
     case = case_of(spec)
 
     alpha = run_all(case.rewritten, [case.probe])[0]
