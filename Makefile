@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check lint format clean
+.PHONY: help demo tensorflow test check lint format clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.runtime ## convert the embedded network for every target, verify, matte the samples
 	$(BIN)/python -m mobile_matting_export.demo --output build
+
+tensorflow: $(VENV)/.tensorflow ## add the second converter, --backend onnx2tf
 
 test: $(VENV)/.tests ## all tests, with the real converters and runtimes
 	$(BIN)/python -m pytest --durations=15
@@ -42,6 +44,10 @@ $(VENV)/.runtime: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.tests: $(VENV)/.runtime
-	$(PIP) --editable '.[dev,tensorflow]'
+$(VENV)/.tensorflow: $(VENV)/.runtime
+	$(PIP) --editable '.[tensorflow]'
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.tensorflow
+	$(PIP) --editable '.[dev]'
 	touch $@

@@ -63,7 +63,10 @@ def load_picture(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """List the picture files directly inside a folder, sorted by name, hidden files left out.
+    """List the pictures of a folder in a fixed order, hidden files left out.
+
+    A folder without pictures of its own may be a matting data set: then those of its ``image/``
+    are taken, or of every ``*/image/`` below it (``alpha/`` beside them holds mattes, not pictures).
 
     Raises:
         UsageError: the folder is missing, unreadable, not a folder, or holds no picture.
@@ -72,13 +75,18 @@ def list_pictures(folder: Path) -> list[Path]:
         what = "it is a file" if folder.exists() else "there is no such folder"
         raise UsageError(f"Cannot list pictures in {folder}: {what}. Name a folder with pictures.")
     try:
-        found = [path for path in folder.iterdir() if _looks_like_picture(path)]
+        for places in ([folder], [folder / "image"], sorted(folder.glob("*/image"))):
+            found = [sorted(_pictures_in(place), key=lambda path: path.name) for place in places if place.is_dir()]
+            if any(found):
+                return [path for pictures in found for path in pictures]
     except PermissionError as error:
         raise UsageError(f"Cannot list pictures in {folder}: permission denied.") from error
-    if not found:
-        known = " ".join(PICTURE_SUFFIXES)
-        raise UsageError(f"The folder {folder} holds no pictures. Files ending in {known} are taken.")
-    return sorted(found, key=lambda path: path.name)
+    known = " ".join(PICTURE_SUFFIXES)
+    raise UsageError(f"The folder {folder} holds no pictures. Files ending in {known} are taken.")
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _looks_like_picture(path)]
 
 
 def sample_pictures() -> list[Path]:

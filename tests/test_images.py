@@ -120,6 +120,16 @@ def test_list_pictures_sorts_by_name_and_leaves_other_files_out(tmp_path: Path) 
     assert [path.name for path in list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
 
 
+@pytest.mark.parametrize("layout", ["image", "eg1800/image"])
+def test_list_pictures_takes_the_images_of_a_data_set_and_not_its_mattes(tmp_path: Path, layout: str) -> None:
+    images = tmp_path / layout
+    mattes = images.parent / "alpha"
+    for place in (images, mattes):
+        place.mkdir(parents=True)
+        (place / "a.png").touch()
+    assert list_pictures(tmp_path) == [images / "a.png"]
+
+
 def test_list_pictures_refuses_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"")
     with pytest.raises(UsageError, match="no pictures"):

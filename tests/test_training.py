@@ -19,8 +19,10 @@ from models.ldn_fb.train import ldn_fb_loss, ldn_fb_matte
 from models.mmnet.train import RECIPE as MMNET_RECIPE
 from models.mmnet.train import QuarterScores, mmnet_loss, mmnet_matte
 from models.training.augment import Augmenter, Variation
+from models.training.evaluate import score
 from models.training.export import export_weights
 from models.training.loop import Stage, learning_rate, mean_iou, train
+from models.training.model_card import BEGIN, END, interval, rewrite_card
 from models.training.portraits import Portraits, empty_patches, from_arrays
 
 SIZE = 64
@@ -143,3 +145,46 @@ def test_exported_weights_are_half_precision_and_load_into_the_network(tmp_path:
     assert torch.equal(
         other.final_block.pointwise_conv["conv"].weight, tensors["final_block.pointwise_conv.conv.weight"].float()
     )
+
+
+# the golden matte of the metrics notes: a wavy disc with a soft edge
+Y, X = np.mgrid[0:48, 0:64].astype(float)
+DISC = 15 - np.hypot(1.25 * (X - 31.5), Y - 26) + 1.5 * np.sin(6 * np.arctan2(Y - 26, X - 31.5))
+GOLDEN = np.floor(255 * np.clip(DISC / 6 + 0.5, 0, 1) + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "mad", "mse", "iou", "grad_fdm"),
+    [
+        (GOLDEN, 0.0, 0.0, 1.0, 0.0),
+        (np.floor(0.8 * GOLDEN + 0.5), 0.037492, 0.006517, 0.884211, 0.005983),
+        (GOLDEN[:, np.r_[0, 0:63]], 0.020724, 0.003406, 0.896839, 0.011077),
+        (np.where(np.hypot(X - 31.5, Y - 28) < 4, 0, GOLDEN), 0.015625, 0.015625, 0.915789, 0.008622),
+    ],
+    ids=["identity", "scale0.8", "shift1", "hole"],
+)
+def test_scores_equal_the_golden_values(predicted, mad, mse, iou, grad_fdm):
+    got = score(predicted / 255, GOLDEN / 255)
+    assert (got.mad, got.mse, got.iou, got.grad_fdm) == pytest.approx((mad, mse, iou, grad_fdm), abs=1e-6)
+
+
+def test_an_interval_over_one_group_has_no_width_and_over_two_spans_them():
+    assert interval([0.0, 1.0], ["a", "a"]) == (0.5, 0.5)
+    assert interval([0.0, 1.0], ["a", "b"]) == (0.0, 1.0)
+
+
+def test_a_card_keeps_its_text_and_gets_the_figures():
+    one = {"images": 2, "iou": {"mean": 0.9, "ci95": [0.85, 0.95]}}
+    sets = {name: one for name in ("eval_natural/eg1800", "eval_natural_soft", "eval_composite", "sequence/s0")}
+    weights = {"file": "w.safetensors", "bytes": 1234, "sha256": "ab"}
+    figures = {"network": "n", "size": [8, 8], "parameters": 10, "weights": weights, "sets": sets}
+    card = rewrite_card(f"above\n{BEGIN}\nold\n{END}\nbelow\n", figures)
+    assert card.startswith("above\n") and card.endswith("below\n")
+    assert "old" not in card
+    assert "0.900 (0.850-0.950)" in card and "1,234 bytes" in card
+    assert rewrite_card(card, figures) == card
+
+
+def test_a_card_without_marks_is_refused():
+    with pytest.raises(ValueError, match="lacks the lines"):
+        rewrite_card("no marks", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -268,8 +267,7 @@ def test_verify_of_another_matte_exits_with_4_and_one_result(
         "limits": {"max_abs": 1e-3, "mad": 1e-4},
         "passed": False,
     }
-    home = importlib.import_module(f"mobile_matting_export.{mobile_matting_export._HOMES['verify_artifact']}")
-    monkeypatch.setattr(home, "verify_artifact", lambda *arguments: result)
+    monkeypatch.setattr("mobile_matting_export.verify.verify_artifact", lambda *arguments: result)
     assert run(["verify", ".", *flags]) == 4
     out, err = capsys.readouterr()
     if flags:

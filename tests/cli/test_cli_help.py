@@ -200,26 +200,8 @@ def test_flags_win_over_the_environment(converted: dict[str, Any], monkeypatch: 
     Path("mmexport.toml").write_text(FILE)
     for name, value in {"PRECISION": "fp16", "TARGET": "onnx", "SIZE": "32x48", "NETWORK": "modnet"}.items():
         monkeypatch.setenv(f"MMEXPORT_{name}", value)
-    assert (
-        run(
-            [
-                "convert",
-                "ldn_fb",
-                "-t",
-                "ncnn-vulkan",
-                "-p",
-                "fp32",
-                "--size",
-                "128",
-                "--color",
-                "rgb",
-                "-o",
-                "here",
-                "--force",
-            ]
-        )
-        == 0
-    )
+    line = "convert ldn_fb -t ncnn-vulkan -p fp32 --size 128 --color rgb -o here --force"
+    assert run(line.split()) == 0
     job = converted["job"]
     assert converted["network"] == "ldn_fb" and converted["targets"] == ["ncnn-vulkan"]
     assert converted["size"] == (128, 128) and converted["image"].color == "RGB"
