@@ -19,7 +19,7 @@ from mobile_matting_export.artifact import (
     written_atomically,
 )
 from mobile_matting_export.errors import QualityError
-from mobile_matting_export.formats.format import ExportGraph, Session
+from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph, Session
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.manifest import build_manifest
 from mobile_matting_export.network import LoadedNetwork
@@ -197,6 +197,6 @@ def _blame(
 def _rounded_to_half(module: fx.GraphModule) -> fx.GraphModule:
     rounded = copy.deepcopy(module)
     for tensor in rounded.buffers():
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() > SMALL_WEIGHT:
             tensor.copy_(tensor.half().float())
     return rounded

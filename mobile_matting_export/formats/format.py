@@ -12,6 +12,11 @@ if TYPE_CHECKING:  # a process that only runs a file needs no torch
     import torch
     from torch import fx
 
+SMALL_WEIGHT = 1024
+"""fp16 files keep weights of at most so many elements in float32. A scale per channel or a first
+convolution moves every pixel the same way when it is rounded, and costs next to nothing: trained
+SegMattingNet errs by at most 0.0094 instead of 0.1275 (41 photographs), its file grows by 0.06 %."""
+
 
 @dataclass(frozen=True)
 class ExportGraph:

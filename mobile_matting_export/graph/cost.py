@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mobile_matting_export.graph.ops import CONV, DECONV, is_op
-from mobile_matting_export.graph.surgery import constant, shape
+from mobile_matting_export.graph.surgery import shape
 
 _LINEAR = torch.ops.aten.linear.default
 
@@ -22,10 +22,10 @@ def count_parameters(graph_module: fx.GraphModule) -> int:
 
 def count_macs(graph_module: fx.GraphModule) -> int:
     """Multiply-accumulates of convolutions, transposed convolutions and linear layers, batch 1."""
-    return sum(_macs(graph_module, node) for node in graph_module.graph.nodes)
+    return sum(_macs(node) for node in graph_module.graph.nodes)
 
 
-def _macs(graph_module: fx.GraphModule, node: fx.Node) -> int:
+def _macs(node: fx.Node) -> int:
     if is_op(node, CONV):  # every output pixel meets the whole kernel once
         pixels = math.prod(shape(node)[2:])
     elif is_op(node, DECONV):  # every input pixel does
@@ -34,8 +34,7 @@ def _macs(graph_module: fx.GraphModule, node: fx.Node) -> int:
         pixels = math.prod(shape(node)[:-1])
     else:
         return 0
-    weight = constant(graph_module, node.args[1])
-    return 0 if weight is None else pixels * weight.numel()
+    return pixels * math.prod(shape(node.args[1]))  # type: ignore[arg-type]
 
 
 def count_module_cost(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[int, int]:

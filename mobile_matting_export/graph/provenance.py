@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import fx
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent)
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
 def module_path(node: fx.Node) -> str:
@@ -26,10 +28,15 @@ def describe(node: fx.Node) -> str:
 
 
 def user_line(error: BaseException) -> str:
-    """`` (file.py, line 12: `code`)`` of the last frame outside torch, or nothing."""
+    """`` (file.py, line 12: `code`)`` of the last frame outside torch and Python's library, or nothing."""
     frames = traceback.extract_tb(error.__traceback__)
-    foreign = [f for f in frames if not f.filename.startswith((_TORCH, _OURS, "<"))]
+    foreign = [f for f in frames if not f.filename.startswith((_TORCH, _OURS, "<")) and not _is_standard(f.filename)]
     if not foreign:
         return ""
     frame = foreign[-1]
     return f" ({Path(frame.filename).name}, line {frame.lineno}: `{(frame.line or '').strip()}`)"
+
+
+def _is_standard(filename: str) -> bool:
+    # outside a virtual environment, installed packages lie in a folder of the standard library
+    return filename.startswith(_STANDARD_LIBRARY) and "site-packages" not in filename

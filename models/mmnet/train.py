@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SEED = 20261120
 RECIPE = Recipe(
     stages=(
-        Stage(until=0.7, size=192, batch=32, zoom=(0.9, 2.0)),
-        Stage(until=1.0, size=256, batch=16, zoom=(0.85, 1.5)),
+        Stage(until=0.7, size=192, batch=32, zoom=(0.95, 1.8)),
+        Stage(until=1.0, size=256, batch=16, zoom=(0.95, 1.3)),
     ),
     peak_rate=3e-3,
     weight_decay=1e-2,
-    average_decay=0.998,
+    average_decay=0.993,
 )
 
 
@@ -62,8 +62,8 @@ def mmnet_loss(net: nn.Module, image: torch.Tensor, alpha: torch.Tensor) -> torc
     matte = torch.sigmoid(logits[:, 1:2] - logits[:, 0:1])
     return (
         soft_cross_entropy(logits, alpha)
-        + charbonnier(matte, alpha)
-        + 2.0 * gradient_difference(matte, alpha)
+        + 2.0 * charbonnier(matte, alpha)
+        + 3.0 * gradient_difference(matte, alpha)
         + 0.3 * auxiliary(coarse, alpha)
     )
 

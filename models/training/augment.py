@@ -19,11 +19,11 @@ class Variation:
     and stood at the bottom of another background, wider than their own picture.
     """
 
-    rotation_degrees: float = 10.0
-    aspect: float = 0.12
-    shift: float = 0.12
-    background_share: float = 0.3
-    distant_share: float = 0.15
+    rotation_degrees: float = 7.0
+    aspect: float = 0.1
+    shift: float = 0.08
+    background_share: float = 0.2
+    distant_share: float = 0.08
 
 
 class Augmenter:
@@ -124,8 +124,8 @@ class Augmenter:
         """Brightness, contrast, tint, saturation and grey as one 3x3 matrix, then gamma."""
         count = len(image)
         colourful = self._uniform(count, 0.5, 1.5) * (~self._chance(count, 0.1)).float()
-        contrast, brightness = self._uniform(count, 0.7, 1.35), self._uniform(count, -0.12, 0.12)
-        tint = 1 + (torch.rand(count, 3, generator=self.random) - 0.5) * 0.24
+        contrast, brightness = self._uniform(count, 0.75, 1.3), self._uniform(count, -0.1, 0.1)
+        tint = 1 + (torch.rand(count, 3, generator=self.random) - 0.5) * 0.2
         grey = LUMA.expand(3, 3)
         # a grey picture stays grey
         tint = torch.where(colourful[:, None] > 0, tint, 1.0)

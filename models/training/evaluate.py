@@ -38,7 +38,7 @@ class Score:
     grad_fdm: float
 
 
-def score(alpha: Matte, truth: Matte) -> Score:
+def score(alpha: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> Score:
     """Compare two mattes of one size, values in 0..1."""
     a, g = alpha.astype(np.float64), truth.astype(np.float64)
     error = a - g
@@ -66,7 +66,7 @@ def evaluate(network: LoadedNetwork, folder: Path) -> dict[str, Score]:
     """Scores by picture name of ``folder/image`` against ``folder/alpha``."""
     scores = {}
     for path in list_pictures(folder / "image"):
-        truth = np.asarray(Image.open(folder / "alpha" / f"{path.stem}.png").convert("L"), np.float32) / 255
+        truth = np.asarray(Image.open(folder / "alpha" / f"{path.stem}.png").convert("L")) / 255
         scores[path.stem] = score(predict(network, load_picture(path)), truth)
     return scores
 

@@ -27,9 +27,9 @@ class SmallMatting(nn.Module):
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.encoder = Block(channels, 8, 2)
-        self.decoder = Block(8, 8, 1)
-        self.head = nn.Conv2d(8 + channels, 1, 1)
+        self.encoder = Block(channels, 16, 2)
+        self.decoder = Block(16, 16, 1)  # the only one with more than SMALL_WEIGHT weights
+        self.head = nn.Conv2d(16 + channels, 1, 1)
 
     def forward(self, *images: torch.Tensor) -> torch.Tensor:
         image = torch.cat(images, 1) if len(images) > 1 else images[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from mobile_matting_export.errors import ConversionError
-from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.tflite import TFLITE, quantize
 from mobile_matting_export.formats.tflite.quantize import cast_weights_to_half, check_only_weights_are_half
 from mobile_matting_export.formats.tflite.read_file import read_file
@@ -27,17 +28,22 @@ def half_file(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return target
 
 
-def test_weights_are_float16_behind_dequantize_and_nothing_else(half_file: Path) -> None:
+def test_large_weights_are_float16_behind_dequantize_and_nothing_else(half_file: Path) -> None:
     main = read_file(half_file).main
     made_by = {op.outputs[0]: op for op in main.operators}
     convolutions = [op for op in main.operators if op.kind == "CONV_2D"]
     assert len(convolutions) == 3
     for op in convolutions:
-        source = made_by[op.inputs[1]]
-        assert source.kind == "DEQUANTIZE"
-        assert main.tensors[source.inputs[0]].dtype == "FLOAT16"
+        source, weight = made_by.get(op.inputs[1]), main.tensors[op.inputs[1]]
+        if math.prod(weight.shape) > SMALL_WEIGHT:
+            assert source is not None
+            assert source.kind == "DEQUANTIZE"
+            assert main.tensors[source.inputs[0]].dtype == "FLOAT16"
+        else:
+            assert source is None
+            assert (weight.dtype, weight.constant) == ("FLOAT32", True)
         assert main.tensors[op.inputs[2]].dtype == "FLOAT32"  # the bias
-    assert sum(tensor.dtype == "FLOAT16" for tensor in main.tensors) == 3
+    assert sum(tensor.dtype == "FLOAT16" for tensor in main.tensors) == 1
     assert {main.tensors[index].dtype for index in main.inputs + main.outputs} == {"FLOAT32"}
 
 
@@ -59,7 +65,7 @@ def test_emit_fp16_leaves_one_file(small_graph: ExportGraph, tmp_path: Path) -> 
     files = TFLITE.emit(small_graph, "fp16", tmp_path, "net")
     assert files == (tmp_path / "net.tflite",)
     assert list(tmp_path.iterdir()) == [files[0]]
-    assert TFLITE.count_ops(files)["DEQUANTIZE"] == 3
+    assert TFLITE.count_ops(files)["DEQUANTIZE"] == 1
 
 
 def test_same_bytes_twice(small_file: Path, half_file: Path, tmp_path: Path) -> None:
@@ -94,6 +100,12 @@ def test_unchanged_file_is_noticed(small_file: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ConversionError, match="is still float32"):
         cast_weights_to_half(small_file, tmp_path / "net.tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rounded_small_weight_is_noticed(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "_operators_with_small_weights", lambda file: [])
+    with pytest.raises(ConversionError, match="small weight .* was rounded"):
+        cast_weights_to_half(small_file, tmp_path / "net.tflite")
 
 
 def test_other_changes_are_noticed(small_file: Path, half_file: Path) -> None:

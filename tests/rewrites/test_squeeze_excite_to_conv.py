@@ -50,7 +50,7 @@ def test_other_reader_of_the_flat_part_is_refused(attempt: Any) -> None:
     trial = attempt(SQUEEZE_EXCITE_TO_CONV, network, (1, 8, 37, 45))
 
     assert (trial.outcome.changes, trial.count(aten.linear.default)) == (0, 1)
-    assert trial.outcome.refusals == ("flatten at 1: left flat, softmax at 3 reads it",)
+    assert trial.outcome.refusals == ("view at 1: left flat, softmax at 3 reads it",)
 
 
 def test_return_to_other_channels_is_refused(attempt: Any) -> None:

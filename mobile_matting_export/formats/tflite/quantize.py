@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from mobile_matting_export.errors import ConversionError
+from mobile_matting_export.formats.format import SMALL_WEIGHT
 from mobile_matting_export.formats.tflite.read_file import Subgraph, TfliteFile, parse, read_file
 from mobile_matting_export.formats.tflite.silence import held_output
 
@@ -18,11 +21,11 @@ HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def cast_weights_to_half(source: Path, target: Path) -> None:
-    """Write ``target``: the float32 file ``source`` with its weights rounded to float16.
+    """Write ``target``: the float32 file ``source`` with its large weights rounded to float16.
 
     A DEQUANTIZE stands in front of each weight, so a CPU computes in float32 with the rounded weights
-    and a GPU delegate takes the halves as they are. Biases and other constants stay float32, as do
-    inputs, outputs and everything in between. ``target`` appears whole or not at all.
+    and a GPU delegate takes the halves as they are. Small weights (``SMALL_WEIGHT``), biases and other
+    constants stay float32, as do inputs, outputs and everything in between. ``target`` appears whole or not at all.
 
     Raises:
         ConversionError: a weight exceeds the half-float range, ai-edge-quantizer fails, or the file
@@ -61,7 +64,27 @@ def _float_casting(source: Path) -> bytes:
     work.update_quantization_recipe(
         ".*", qtyping.TFLOperationName.ALL_SUPPORTED, half, algorithm_key=AlgorithmName.FLOAT_CASTING
     )
+    kept = _operators_with_small_weights(read_file(source))
+    if kept:
+        scopes = "|".join(re.escape("".join(f"{name};" for name in names)) for names in kept)
+        work.update_quantization_recipe(
+            f"^(?:{scopes})$", qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     return bytes(work.quantize().quantized_model)
+
+
+def _operators_with_small_weights(file: TfliteFile) -> list[tuple[str, ...]]:
+    """Names of the output tensors, by which the quantizer knows an operator, of those to leave alone."""
+    return [
+        tuple(subgraph.tensors[index].name for index in operator.outputs)
+        for subgraph in file.subgraphs
+        for operator in subgraph.operators
+        if operator.kind in WEIGHT_INPUT and _is_small(subgraph, operator.inputs[WEIGHT_INPUT[operator.kind]])
+    ]
+
+
+def _is_small(subgraph: Subgraph, index: int) -> bool:
+    return math.prod(subgraph.tensors[index].shape) <= SMALL_WEIGHT
 
 
 def _check_range(source: Path) -> None:
@@ -91,8 +114,8 @@ def check_only_weights_are_half(full: TfliteFile, half: TfliteFile) -> None:
     """Compare what the quantizer wrote with what was asked of it.
 
     Raises:
-        ConversionError: a weight is still float32, an operator other than DEQUANTIZE was added or
-            lost, a tensor between operators changed its type, or the signatures differ.
+        ConversionError: a large weight is still float32 or a small one is not, an operator other than
+            DEQUANTIZE was added or lost, a tensor between operators changed its type, or the signatures differ.
     """
     faults = []
     if full.signatures != half.signatures:
@@ -106,7 +129,8 @@ def check_only_weights_are_half(full: TfliteFile, half: TfliteFile) -> None:
 
 
 def _faults(before: Subgraph, after: Subgraph) -> list[str]:
-    faults = [f"weight {after.tensors[index].name} is still float32" for index in sorted(_weights(after))]
+    large = [index for index in sorted(_weights(after)) if not _is_small(after, index)]
+    faults = [f"weight {after.tensors[index].name} is still float32" for index in large]
     kinds_before = [operator.kind for operator in before.operators]
     kinds_after = [operator.kind for operator in after.operators if operator.kind != "DEQUANTIZE"]
     if kinds_before != kinds_after:
@@ -115,6 +139,8 @@ def _faults(before: Subgraph, after: Subgraph) -> list[str]:
     # the quantizer appends its tensors, so the old ones keep their places
     for old, new in zip(before.tensors, after.tensors, strict=False):
         half_weight = old.constant and old.dtype == "FLOAT32" and new.dtype == "FLOAT16"
+        if half_weight and math.prod(old.shape) <= SMALL_WEIGHT:
+            faults.append(f"small weight {old.name} was rounded")
         if new.dtype != old.dtype and not half_weight:
             faults.append(f"{old.name} became {new.dtype}")
         if new.shape != old.shape:

@@ -1,0 +1,133 @@
+"""Random small networks keep their function under all rewrites in the order of the TFLite targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from mobile_matting_export.graph.capture import capture
+from mobile_matting_export.rewrites.box_filter_to_depthwise import BOX_FILTER_TO_DEPTHWISE
+from mobile_matting_export.rewrites.expand_feathering import EXPAND_FEATHERING
+from mobile_matting_export.rewrites.fold_batchnorm import FOLD_BATCHNORM
+from mobile_matting_export.rewrites.pin_upsample import PIN_UPSAMPLE
+from mobile_matting_export.rewrites.remove_no_ops import REMOVE_NO_OPS
+from mobile_matting_export.rewrites.rewrite import apply_rewrites, run_all
+from mobile_matting_export.rewrites.softmax2_to_sigmoid import SOFTMAX2_TO_SIGMOID
+from mobile_matting_export.rewrites.spell_instance_norm import SPELL_INSTANCE_NORM
+from mobile_matting_export.rewrites.spell_slice_writes import SPELL_SLICE_WRITES
+from mobile_matting_export.rewrites.squeeze_excite_to_conv import SQUEEZE_EXCITE_TO_CONV
+
+REWRITES = (
+    REMOVE_NO_OPS,
+    SPELL_SLICE_WRITES,
+    FOLD_BATCHNORM,
+    SQUEEZE_EXCITE_TO_CONV,
+    SOFTMAX2_TO_SIGMOID,
+    EXPAND_FEATHERING,
+    PIN_UPSAMPLE,
+    BOX_FILTER_TO_DEPTHWISE,
+    SPELL_INSTANCE_NORM,
+)
+
+WIDTH = 4
+
+BLOCKS = (
+    "conv", "depthwise", "bn", "relu", "prelu", "cat", "add", "bilinear", "nearest", "box", "pool", "se", "ibn",
+    "write",
+)  # fmt: skip
+HEADS = ("slice", "softmax", "resized softmax", "feathering", "window")
+
+
+class Block(nn.Module):
+    """One step on a map of ``WIDTH`` channels, which may look back at the map before."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.merge = nn.Conv2d(2 * WIDTH, WIDTH, 1)
+        self.depthwise = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH, bias=False)
+        self.bn = nn.BatchNorm2d(WIDTH)
+        self.batch = nn.BatchNorm2d(WIDTH // 2)
+        self.instance = nn.InstanceNorm2d(WIDTH // 2, eps=1e-2)
+        self.prelu = nn.PReLU(WIDTH)
+        self.fc = nn.Sequential(nn.Linear(WIDTH, 2), nn.ReLU(), nn.Linear(2, WIDTH), nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        if self.kind in ("cat", "add") and before.shape != x.shape:
+            before = F.interpolate(before, size=x.shape[2:])
+        if self.kind == "write":
+            x = x * 1
+            x[:, 1:3] *= 0.5
+            return x
+        steps: dict[str, Any] = {
+            "conv": lambda: self.conv(x),
+            "depthwise": lambda: self.depthwise(x),
+            "bn": lambda: self.bn(x),
+            "relu": lambda: F.relu_(x * 1),
+            "prelu": lambda: self.prelu(x),
+            "cat": lambda: self.merge(torch.cat([x, before], dim=1)),
+            "add": lambda: x + before,
+            "bilinear": lambda: F.interpolate(x, scale_factor=2, mode="bilinear"),
+            "nearest": lambda: F.interpolate(x, scale_factor=2),
+            "box": lambda: F.avg_pool2d(x, 3, 2, 1),
+            "pool": lambda: F.avg_pool2d(x, 2),
+            "se": lambda: x * self.fc(F.adaptive_avg_pool2d(x, 1).view(1, -1)).view(1, -1, 1, 1).expand_as(x),
+            "ibn": lambda: torch.cat([self.batch(x[:, : WIDTH // 2]), self.instance(x[:, WIDTH // 2 :])], dim=1),
+        }
+        return steps[self.kind]()
+
+
+class Network(nn.Module):
+    """Blocks between a first convolution and a head that makes one channel."""
+
+    def __init__(self, blocks: list[str], head: str) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, WIDTH, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(kind) for kind in blocks)
+        self.scores = nn.Conv2d(WIDTH, 2, 1)
+        self.coefficients = nn.Conv2d(WIDTH + 2, 3, 3, padding=1)
+        self.head = head
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = before = self.first(image)
+        for block in self.blocks:
+            x, before = block(x, before), x
+        if self.head == "slice":
+            return torch.sigmoid(x[:, :1])
+        scores = self.scores(x)
+        if self.head == "resized softmax":
+            scores = F.interpolate(scores, scale_factor=2, mode="bilinear")
+        probabilities = torch.softmax(scores, dim=1)
+        if self.head in ("softmax", "resized softmax"):
+            return probabilities[:, 1:]
+        maps = self.coefficients(torch.cat([x, probabilities], dim=1))
+        if self.head == "window":
+            maps = F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
+        alpha = maps[:, 0:1] * probabilities[:, 1:2] + maps[:, 1:2] * probabilities[:, 0:1] + maps[:, 2:3]
+        return torch.sigmoid(alpha)
+
+
+def test_random_network_keeps_its_function(randomised: Any) -> None:
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
+    @given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7), head=st.sampled_from(HEADS))
+    def check(blocks: list[str], head: str) -> None:
+        torch.manual_seed(0)
+        network = randomised(Network(blocks, head))
+        image = torch.randn(1, 3, 21, 27, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected = network(image)
+
+        rewritten, _ = apply_rewrites(capture(network, {"image": image}), REWRITES, [(image,)])
+        again, steps = apply_rewrites(rewritten, REWRITES, [(image,)])
+
+        torch.testing.assert_close(run_all(rewritten, [(image,)])[0], expected, rtol=0, atol=1e-4)
+        assert [step.changes for step in steps] == [0] * len(REWRITES)
+        assert again.code == rewritten.code
+
+    check()
