@@ -120,6 +120,9 @@ def require_replaceable(folder: Path) -> None:
     Raises:
         UsageError: with the way out, ``--force``.
     """
+    blocking = next((place for place in folder.parents if place.exists() and not place.is_dir()), None)
+    if blocking is not None:
+        raise UsageError(f"cannot write {folder}: {blocking} is a file; choose another --output")
     if not is_replaceable(folder):
         raise UsageError(f"{folder} exists and was not made by mmexport: choose another --output, or add --force")
 

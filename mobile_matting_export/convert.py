@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -19,11 +20,11 @@ from mobile_matting_export.artifact import (
     written_atomically,
 )
 from mobile_matting_export.errors import QualityError
-from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph, Session
+from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.manifest import build_manifest
+from mobile_matting_export.manifest import Lowered, build_manifest
 from mobile_matting_export.network import LoadedNetwork
-from mobile_matting_export.parity import Case, ErrorStats, compare_graphs, compare_session, make_cases
+from mobile_matting_export.parity import Case, Verdict, compare_graphs, judge_files, make_cases
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
 from mobile_matting_export.targets import Limits, Target, choose_precision
@@ -71,8 +72,8 @@ def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambd
         for folder in folders:
             require_replaceable(folder)
     announce(f"capturing {network.spec.name}")
-    graph = capture(network.module, network.examples())
     cases = make_cases(network, job.images)
+    graph = capture(network.module, network.examples())
     rewritten = _RewriteOnce(graph, cases, announce)
     return [
         _make_artifact(network, job, target, precision, folder, rewritten, cases, announce)
@@ -112,38 +113,40 @@ def _make_artifact(
     announce: Announce,
 ) -> Artifact:
     module, ledger = rewritten.for_target(target)
-    graph = ExportGraph(module, network.examples())
-    limits = _limits(target, precision, job)
     height, width = network.size
     stem = f"{network.spec.name}_{height}x{width}_{precision}"
     with written_atomically(folder) as scratch:
         announce(f"lowering to {target.name} {precision}")
-        files = _emitter(target, job.backend)(graph, precision, scratch, stem)
+        emit = _emitter(target, job.backend)
+        files = emit(ExportGraph(module, network.examples()), precision, scratch, stem)
+        backend = job.backend if target.format.name == "tflite" else target.format.name
+        lowered = Lowered(target, precision, backend, module, ledger, files)
         announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
-        session = target.format.open(files, target.accelerator)
-        try:
-            stats, mattes = compare_session(session, cases)
-            device = _device(session)
-        finally:
-            session.close()
-        if not stats.within(limits):
-            raise QualityError(_blame(network, target, precision, module, ledger, cases, stats, limits))
-        manifest = build_manifest(
-            network,
-            target,
-            precision,
-            module,
-            ledger,
-            files,
-            stats,
-            limits,
-            device,
-            target.format.count_ops(files),
-            job.backend,
-        )
+        verdict, mattes = _judge(lowered, cases, _limits(target, precision, job), announce)
+        if not verdict.passed:
+            raise QualityError(_blame(network, lowered, cases, verdict))
+        manifest = build_manifest(network, lowered, verdict)
         write_json(scratch / "manifest.json", manifest)
         write_artifact_report(scratch / "report.html", manifest, cases, mattes)
     return read_artifact(folder)
+
+
+def _judge(
+    lowered: Lowered, cases: Sequence[Case], limits: Limits, announce: Announce
+) -> tuple[Verdict, list[np.ndarray]]:
+    """The verdict in the wanted accelerator mode, or in the cautious one where the wanted one misses."""
+    target = lowered.target
+    wanted, *cautious = target.modes(lowered.precision)
+    verdict, mattes = judge_files(target.format, lowered.files, wanted, cases, limits)
+    for mode in cautious:
+        if verdict.passed:
+            break
+        announce(
+            f"{target.name}: max error {verdict.stats.max_abs:.2g}, MAD {verdict.stats.mad:.2g} on {verdict.device} "
+            f"miss the limits; verifying in mode {mode}"
+        )
+        verdict, mattes = judge_files(target.format, lowered.files, mode, cases, limits)
+    return verdict, mattes
 
 
 def _limits(target: Target, precision: str, job: Job) -> Limits:
@@ -161,30 +164,18 @@ def _emitter(target: Target, backend: str) -> Callable[[ExportGraph, str, Path, 
     return target.format.emit
 
 
-def _device(session: Session) -> str:
-    return str(getattr(session, "device", "cpu"))
-
-
-def _blame(
-    network: LoadedNetwork,
-    target: Target,
-    precision: str,
-    module: fx.GraphModule,
-    ledger: Sequence[Step],
-    cases: Sequence[Case],
-    stats: ErrorStats,
-    limits: Limits,
-) -> str:
+def _blame(network: LoadedNetwork, lowered: Lowered, cases: Sequence[Case], verdict: Verdict) -> str:
     """A sentence that names the first step after which the matte was out of its limits."""
+    target, precision, stats, limits = lowered.target, lowered.precision, verdict.stats, verdict.limits
     missed = (
         f"{network.spec.name} for {target.name} {precision} is not the same matte: max error {stats.max_abs:.3g} "
         f"(limit {limits.max_abs:.3g}), MAD {stats.mad:.3g} (limit {limits.mad:.3g}), worst on {stats.worst}. "
     )
-    first = next((step.name for step in ledger if step.total_error > limits.max_abs), None)
+    first = next((step.name for step in lowered.ledger if step.total_error > limits.max_abs), None)
     if first is not None:
         return f"{missed}First broken by rewrite {first}. Nothing was written."
     if precision == "fp16":
-        rounded = compare_graphs(_rounded_to_half(module), cases)
+        rounded = compare_graphs(_rounded_to_half(lowered.module), cases)
         if not rounded.within(limits):
             return (
                 f"{missed}First broken by rounding the weights to fp16: with rounded weights PyTorch itself errs by "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,31 @@ from torch import fx
 
 from mobile_matting_export import __version__
 from mobile_matting_export.artifact import SCHEMA, describe_files
+from mobile_matting_export.formats.tflite import ONNX2TF_TOOLS
 from mobile_matting_export.graph.cost import count_macs, count_parameters
 from mobile_matting_export.network import LoadedNetwork
-from mobile_matting_export.parity import ErrorStats
+from mobile_matting_export.parity import Verdict
 from mobile_matting_export.rewrites.rewrite import Step
-from mobile_matting_export.targets import Limits, Target
+from mobile_matting_export.targets import Target
 
 
-def build_manifest(
-    network: LoadedNetwork,
-    target: Target,
-    precision: str,
-    module: fx.GraphModule,
-    ledger: Sequence[Step],
-    files: tuple[Path, ...],
-    stats: ErrorStats,
-    limits: Limits,
-    device: str,
-    ops: Mapping[str, int],
-    backend: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Lowered:
+    """The files of one target, and what they were made from and by."""
+
+    target: Target
+    precision: str
+    backend: str
+    module: fx.GraphModule
+    ledger: Sequence[Step]
+    files: tuple[Path, ...]
+
+
+def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -> dict[str, Any]:
     """The manifest of one artifact; the same inputs give the same value."""
-    tools = ("torch", *target.format.tools) if backend == "litert-torch" else ("torch", "onnx", "onnx2tf", "tensorflow")
+    target, module, files, stats = lowered.target, lowered.module, lowered.files, verdict.stats
+    tools = ONNX2TF_TOOLS if lowered.backend == "onnx2tf" else target.format.tools
+    ops = target.format.count_ops(files)
     checkpoint = network.checkpoint
     return {
         "schema": SCHEMA,
@@ -46,9 +50,10 @@ def build_manifest(
             "checkpoint": {"file": checkpoint.file, "sha256": checkpoint.sha256} if checkpoint else None,
         },
         "target": target.name,
-        "precision": precision,
+        "precision": lowered.precision,
         "accelerator": target.accelerator,
-        "backend": backend if target.format.name == "tflite" else target.format.name,
+        "mode": verdict.mode,
+        "backend": lowered.backend,
         "inputs": _inputs(network, target),
         "outputs": [_tensor("alpha", (1, 1, *network.size), target.format.layout) | {"range": [0, 1]}],
         "files": describe_files(files[0].parent, files),
@@ -60,7 +65,7 @@ def build_manifest(
                 "max_abs_error": step.max_abs_error,
                 "refusals": list(step.refusals),
             }
-            for step in ledger
+            for step in lowered.ledger
         ],
         "parity": {
             "images": stats.images,
@@ -68,9 +73,9 @@ def build_manifest(
             "mad": stats.mad,
             "psnr_db": None if math.isinf(stats.psnr_db) else stats.psnr_db,
             "worst": stats.worst,
-            "device": device,
-            "limits": {"max_abs": limits.max_abs, "mad": limits.mad},
-            "passed": stats.within(limits),
+            "device": verdict.device,
+            "limits": {"max_abs": verdict.limits.max_abs, "mad": verdict.limits.mad},
+            "passed": verdict.passed,
         },
         "cost": {
             "params": count_parameters(module),
@@ -79,7 +84,7 @@ def build_manifest(
             "ops_by_type": dict(sorted(ops.items(), key=lambda item: (-item[1], item[0]))),
         },
         "tools": {"python": platform.python_version(), "mmexport": __version__}
-        | {name: metadata.version(name) for name in tools},
+        | {name: metadata.version(name) for name in ("torch", *tools)},
     }
 
 

@@ -34,7 +34,7 @@ def open_session(artifact: Artifact) -> Session:
         ConversionError: the runtime is missing.
     """
     target = find_target(artifact.manifest["target"])
-    return target.format.open(artifact.files, target.accelerator)
+    return target.format.open(artifact.files, artifact.manifest.get("mode", target.accelerator))
 
 
 def read_image_spec(manifest: Mapping[str, Any]) -> ImageSpec:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mobile_matting_export.formats.format import Session
+from mobile_matting_export.formats.format import Format
 from mobile_matting_export.images import list_pictures, load_picture, sample_pictures, to_input
 from mobile_matting_export.network import LoadedNetwork
 from mobile_matting_export.procedural_portraits import make_portrait
@@ -43,6 +43,21 @@ class ErrorStats:
     def within(self, limits: Limits) -> bool:
         """Whether both limits hold (NaN never does)."""
         return self.max_abs <= limits.max_abs and self.mad <= limits.mad
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an artifact did: the accelerator mode and device it ran on, the error, and what was allowed."""
+
+    mode: str
+    device: str
+    stats: ErrorStats
+    limits: Limits
+
+    @property
+    def passed(self) -> bool:
+        """Whether the artifact is the same matte within the limits."""
+        return self.stats.within(self.limits)
 
 
 def make_cases(network: LoadedNetwork, images: Path | None = None) -> tuple[Case, ...]:
@@ -80,10 +95,25 @@ def run_network(network: LoadedNetwork, inputs: Mapping[str, np.ndarray]) -> np.
     return alpha.numpy()
 
 
-def compare_session(session: Session, cases: Sequence[Case]) -> tuple[ErrorStats, list[np.ndarray]]:
-    """Run every case in the artifact's runtime; returns the error and the artifact's mattes."""
-    mattes = [session.run(case.inputs)["alpha"] for case in cases]
-    return compare_mattes([case.name for case in cases], [case.alpha for case in cases], mattes), mattes
+def judge_files(
+    file_format: Format, files: tuple[Path, ...], mode: str, cases: Sequence[Case], limits: Limits
+) -> tuple[Verdict, list[np.ndarray]]:
+    """Run every case in the files' own runtime; returns the verdict and the artifact's mattes.
+
+    Args:
+        file_format: opens the files.
+        files: the artifact's model files.
+        mode: accelerator mode, see ``Format.open``.
+        cases: what the network makes of the pictures.
+        limits: how far the artifact may be from it.
+    """
+    session = file_format.open(files, mode)
+    try:
+        mattes = [session.run(case.inputs)["alpha"] for case in cases]
+    finally:
+        session.close()
+    stats = compare_mattes([case.name for case in cases], [case.alpha for case in cases], mattes)
+    return Verdict(mode, session.device, stats, limits), mattes
 
 
 def compare_mattes(names: Sequence[str], references: Sequence[np.ndarray], mattes: Sequence[np.ndarray]) -> ErrorStats:

@@ -36,7 +36,8 @@ class Target:
     """One row: what ``mmexport convert --target NAME`` makes.
 
     ``limits`` maps each legal precision to its limits; the first precision is the default.
-    ``refusals`` maps precisions users ask for to the reason they are not offered.
+    ``refusals`` maps precisions users ask for to the reason they are not offered. ``cautious`` is
+    the accelerator's float32 mode, for networks whose alpha its fp16 arithmetic moves too far.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Target:
     rewrites: tuple[Rewrite, ...]
     limits: Mapping[str, Limits]
     refusals: Mapping[str, str]
+    cautious: str | None = None
+
+    def modes(self, precision: str) -> tuple[str, ...]:
+        """Accelerator modes to verify a file of ``precision`` in, the wanted one first."""
+        if self.cautious is None:
+            return (self.accelerator,)
+        return (self.cautious,) if precision == "fp32" else (self.accelerator, self.cautious)
 
     @property
     def default_precision(self) -> str:
@@ -104,6 +112,7 @@ TARGETS: tuple[Target, ...] = (
         _COMMON,
         {"fp16": FP16, "fp32": FP32},
         {"int8": _INT8_ON_GPU},
+        cautious="gpu-fp32",
     ),
     Target(
         "onnx",
@@ -129,7 +138,7 @@ def find_target(name: str) -> Target:
     by_name = {target.name: target for target in TARGETS}
     if name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"unknown target {name!r}: {hint}Targets are {', '.join(by_name)}")
 

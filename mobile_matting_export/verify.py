@@ -10,10 +10,10 @@ from typing import Any
 from mobile_matting_export.artifact import Artifact, file_sha256
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.matte import open_session, read_image_spec
+from mobile_matting_export.matte import read_image_spec
 from mobile_matting_export.network import LoadedNetwork, load_network
-from mobile_matting_export.parity import compare_session, make_cases
-from mobile_matting_export.targets import Limits
+from mobile_matting_export.parity import judge_files, make_cases
+from mobile_matting_export.targets import Limits, find_target
 
 
 def verify_artifact(
@@ -42,14 +42,12 @@ def verify_artifact(
     loaded = _load_original(artifact, checkpoint, network)
     announce(f"running {loaded.spec.name} in PyTorch")
     cases = make_cases(loaded, images)
+    target = find_target(manifest["target"])
     announce(f"running {artifact.title} on {len(cases)} pictures")
-    session = open_session(artifact)
-    try:
-        stats, _ = compare_session(session, cases)
-        device = str(getattr(session, "device", "cpu"))
-    finally:
-        session.close()
-    limits = manifest["parity"]["limits"]
+    recorded = manifest["parity"]["limits"]
+    limits = Limits(recorded["max_abs"], recorded["mad"])
+    verdict, _ = judge_files(target.format, artifact.files, manifest["mode"], cases, limits)
+    stats = verdict.stats
     return {
         "artifact": str(artifact.folder),
         "images": stats.images,
@@ -57,9 +55,9 @@ def verify_artifact(
         "mad": stats.mad,
         "psnr_db": None if math.isinf(stats.psnr_db) else stats.psnr_db,
         "worst": stats.worst,
-        "device": device,
-        "limits": limits,
-        "passed": stats.within(Limits(limits["max_abs"], limits["mad"])),
+        "device": verdict.device,
+        "limits": recorded,
+        "passed": verdict.passed,
     }
 
 

@@ -42,6 +42,8 @@ def read_config(folder: Path | None = None) -> dict[str, Any]:
         path, table = project, _read(project).get("tool", {}).get("mmexport", {})
     else:
         return {}
+    if not isinstance(table, dict):
+        raise UsageError(f"{path.name}: mmexport must be a table, not {type(table).__name__}")
     return {"convert": _convert_defaults(path, table)} if table else {}
 
 

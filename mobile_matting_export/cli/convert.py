@@ -37,11 +37,23 @@ DEFAULT_NETWORK = "mmnet"
 )
 @click.option("--precision", "-p", envvar="MMEXPORT_PRECISION", help="fp32, fp16 or int8; default: the target's own.")
 @click.option("--size", type=SizeType(), envvar="MMEXPORT_SIZE", help="Input size; default: the network's usual one.")
-@click.option("--mean", type=NumbersType(), help="Subtracted from pixels 0..255, per channel.")
-@click.option("--scale", type=NumbersType(), help="Factor after the mean, per channel, e.g. 1/255.")
-@click.option("--color", type=click.Choice(["RGB", "BGR"], case_sensitive=False), help="Channel order of the network.")
-@click.option("--resize", type=click.Choice(["stretch", "letterbox"]), help="How pictures meet the input size.")
-@click.option("--fill", type=click.IntRange(0, 255), help="Pixel value of letterbox bars.")
+@click.option("--mean", type=NumbersType(), envvar="MMEXPORT_MEAN", help="Subtracted from pixels 0..255, per channel.")
+@click.option(
+    "--scale", type=NumbersType(), envvar="MMEXPORT_SCALE", help="Factor after the mean, per channel, e.g. 1/255."
+)
+@click.option(
+    "--color",
+    type=click.Choice(["RGB", "BGR"], case_sensitive=False),
+    envvar="MMEXPORT_COLOR",
+    help="Channel order of the network.",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "letterbox"]),
+    envvar="MMEXPORT_RESIZE",
+    help="How pictures meet the input size.",
+)
+@click.option("--fill", type=click.IntRange(0, 255), envvar="MMEXPORT_FILL", help="Pixel value of letterbox bars.")
 @click.option("--images", envvar="MMEXPORT_IMAGES", help="Folder of pictures to verify on; default: bundled samples.")
 @click.option(
     "--max-error",

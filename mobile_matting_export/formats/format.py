@@ -32,7 +32,12 @@ class ExportGraph:
 
 
 class Session(Protocol):
-    """An opened artifact. Layout is NCHW here, whatever the file's own layout."""
+    """An opened artifact. Layout is NCHW here, whatever the file's own layout.
+
+    ``device`` says for people what computes: ``cpu (XNNPACK)``, ``vulkan: NAME, fp16 arithmetic``.
+    """
+
+    device: str
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one frame: input name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``."""
@@ -50,7 +55,8 @@ class Format:
     ``emit(graph, precision, folder, stem)`` writes the model files into ``folder`` (existing,
     private to this call) under names made of ``stem`` and returns them; it raises
     ``ConversionError`` with a remedy. ``open(files, accelerator)`` loads them in the format's own
-    runtime. ``count_ops(files)`` maps an op type to its number. ``layout`` is the layout of the
+    runtime; ``accelerator`` is ``cpu``, ``gpu``, or ``gpu-fp32`` where the runtime lets a GPU compute
+    in float32. ``count_ops(files)`` maps an op type to its number. ``layout`` is the layout of the
     file's own image input. ``tools`` are the distributions whose versions belong in the manifest.
     """
 

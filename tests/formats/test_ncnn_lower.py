@@ -286,13 +286,13 @@ def test_converter_that_fails_is_told_from_one_that_worked(
 def test_converter_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, tmp_path, "exec sleep 60")
     with pytest.raises(ConversionError, match=r"stopped after 0\.2 s"):
-        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)], "0", timeout_s=0.2)
+        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)], timeout_s=0.2)
 
 
 def test_converter_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converter, "executable", lambda: tmp_path / "absent")
     with pytest.raises(ConversionError, match="could not be started"):
-        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)], "0")
+        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)])
 
 
 def test_old_output_is_not_taken_for_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_old_output_is_not_taken_for_new(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "network.ncnn.bin").write_text("old")
     pretend(monkeypatch, tmp_path, "exit 0")
     with pytest.raises(ConversionError, match="wrote no model"):
-        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)], "0")
+        converter.convert(tmp_path / "network.pt", [(1, 3, *SIZE)])
 
 
 def test_box_filter_mask_sees_through_splits() -> None:

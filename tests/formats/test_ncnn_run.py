@@ -189,7 +189,7 @@ def test_missing_files_are_named(accelerator: str, tmp_path: Path) -> None:
 
 
 def test_unknown_accelerator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'cpu' or 'gpu', not on 'npu'"):
+    with pytest.raises(UsageError, match="'cpu', 'gpu' or 'gpu-fp32', not on 'npu'"):
         NCNN.open((tmp_path / "net.ncnn.param", tmp_path / "net.ncnn.bin"), "npu")
 
 

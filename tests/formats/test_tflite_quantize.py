@@ -104,7 +104,7 @@ def test_unchanged_file_is_noticed(small_file: Path, tmp_path: Path, monkeypatch
 
 def test_rounded_small_weight_is_noticed(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "_operators_with_small_weights", lambda file: [])
-    with pytest.raises(ConversionError, match="small weight .* was rounded"):
+    with pytest.raises(ConversionError, match=r"small weight .* was rounded"):
         cast_weights_to_half(small_file, tmp_path / "net.tflite")
 
 

@@ -18,7 +18,7 @@ def test_operators_tensors_and_signature(small_file: Path) -> None:
     resize = next(op for op in file.main.operators if op.kind == "RESIZE_BILINEAR")
     assert resize.version == 3
     assert resize.options["halfPixelCenters"] and not resize.options["alignCorners"]
-    assert file.main.tensors[resize.outputs[0]].shape == (1, 32, 24, 8)
+    assert file.main.tensors[resize.outputs[0]].shape == (1, 32, 24, 16)
     image = file.main.tensors[file.main.inputs[0]]
     assert (image.shape, image.dtype, image.constant) == ((1, 32, 24, 3), "FLOAT32", False)
     assert file.main.tensors[resize.inputs[1]].constant

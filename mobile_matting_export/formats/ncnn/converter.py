@@ -30,15 +30,14 @@ def executable() -> Path:
     return Path(pnnx.EXEC_PATH)
 
 
-def convert(
-    torchscript: Path, shapes: Sequence[Sequence[int]], half_weights: str, timeout_s: float = TIMEOUT_S
-) -> tuple[Path, Path]:
+def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float = TIMEOUT_S) -> tuple[Path, Path]:
     """Convert a traced network and return its ``.param`` and ``.bin``, beside ``torchscript``.
+
+    Every weight is stored as float32.
 
     Args:
         torchscript: file of a traced network, alone in a scratch folder: pnnx writes five more files there.
         shapes: shape of each input, in order, batch axis included; every input is float32.
-        half_weights: ``"1"`` stores weights as float16, ``"0"`` as float32.
         timeout_s: seconds after which the converter is stopped.
 
     Raises:
@@ -54,7 +53,7 @@ def convert(
         str(executable()),
         str(torchscript.resolve()),
         f"inputshape={inputs}",
-        f"fp16={half_weights}",
+        "fp16=0",  # with 1 pnnx rounds every weight, also those that save nothing
         f"ncnnparam={param.resolve()}",
         f"ncnnbin={weights.resolve()}",
     ]

@@ -10,9 +10,10 @@ from mobile_matting_export.errors import ConversionError, UsageError
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.ncnn import converter, net
 from mobile_matting_export.formats.ncnn.param import Layer, ParamFile, ParamSyntaxError, read
+from mobile_matting_export.formats.ncnn.quantize import round_weights_to_half
 from mobile_matting_export.formats.ncnn.refusals import refuse_silent_errors
 
-PRECISIONS = {"fp32": "0", "fp16": "1"}
+PRECISIONS = ("fp32", "fp16")
 
 # feature mask bits: never set 2 (no fp16 storage), which gives garbage on Vulkan behind InstanceNorm
 _NO_FP16_ARITHMETIC = 1
@@ -33,8 +34,8 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
     """Write ``<stem>.ncnn.param`` and ``<stem>.ncnn.bin`` into ``folder`` and return them.
 
     Blobs carry the names of the graph's inputs and ``alpha``; each ``Input`` layer states its width,
-    height and channels (keys 0, 1, 2), since resizes are burnt in for that size. ``fp16`` halves the
-    weights (round to nearest even) and keeps the arithmetic around average pooling windows in fp32.
+    height and channels (keys 0, 1, 2), since resizes are burnt in for that size. ``fp16`` rounds weights
+    of more than ``SMALL_WEIGHT`` elements and keeps the arithmetic around average pooling windows in fp32.
     The same graph gives the same bytes.
 
     Raises:
@@ -48,18 +49,20 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
         torchscript = Path(scratch) / "network.pt"
         _trace(graph, torchscript)
         shapes = [tuple(example.shape) for example in graph.inputs.values()]
-        param, weights = converter.convert(torchscript, shapes, PRECISIONS[precision])
+        param, weights_path = converter.convert(torchscript, shapes)
         try:
             network = read(param)
         except ParamSyntaxError as error:
             raise ConversionError(f"pnnx wrote a file that is no ncnn network: {error}") from error
         _refuse_unconverted(network)
         network = _with_names_and_sizes(network, graph)
+        weights = weights_path.read_bytes()
         if precision == "fp16":
             network = keep_box_filters_exact(network)
+            weights = round_weights_to_half(network, weights)
         files = (folder / f"{stem}.ncnn.param", folder / f"{stem}.ncnn.bin")
         files[0].write_text(network.to_text(), encoding="ascii")
-        files[1].write_bytes(weights.read_bytes())
+        files[1].write_bytes(weights)
     try:
         net.LoadedNet(files, net.strict_fp32).close()
     except UsageError as error:

@@ -31,6 +31,13 @@ def fp16_on_vulkan(options: Any) -> None:
     _set_fp16(options, True)
 
 
+def fp32_on_vulkan(options: Any) -> None:
+    """Set an ``ncnn.Option`` to the Vulkan device in float32, for networks that halves are too coarse for."""
+    options.num_threads = 1
+    options.use_vulkan_compute = True
+    _set_fp16(options, False)
+
+
 def split_files(files: Sequence[Path]) -> tuple[Path, Path]:
     """Return the ``.param`` and the ``.bin`` among an artifact's files.
 

@@ -1,4 +1,4 @@
-"""Run an ncnn artifact: strict float32 on the CPU, or fp16 on a Vulkan device in a child process."""
+"""Run an ncnn artifact: strict float32 on the CPU, or on a Vulkan device in a child process."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ WORKER_TIMEOUT_S = 600
 
 
 def open_session(files: tuple[Path, ...], accelerator: str) -> Session:
-    """Load ``.ncnn.param`` and ``.ncnn.bin`` for ``accelerator`` ``cpu`` or ``gpu``.
+    """Load ``.ncnn.param`` and ``.ncnn.bin`` for ``accelerator`` ``cpu``, ``gpu`` or ``gpu-fp32``.
 
     ``cpu`` computes in float32 on one thread: what remains is the rounding of the file's own weights.
     ``gpu`` computes in fp16 on the Vulkan device; where there is none, on the CPU with fp16 switched on,
-    which says little on x86, where it gave the same bits as ``cpu``. The session's ``device`` tells.
+    which says little on x86, where it gave the same bits as ``cpu``. ``gpu-fp32`` is the same in float32.
+    The session's ``device`` tells.
 
     Raises:
         UsageError: a file is missing or damaged, or the accelerator is unknown.
@@ -38,9 +39,9 @@ def open_session(files: tuple[Path, ...], accelerator: str) -> Session:
     """
     if accelerator == "cpu":
         return CpuSession(files)
-    if accelerator == "gpu":
-        return WorkerSession(files)
-    raise UsageError(f"ncnn runs on 'cpu' or 'gpu', not on {accelerator!r}")
+    if accelerator in ("gpu", "gpu-fp32"):
+        return WorkerSession(files, "fp32" if accelerator == "gpu-fp32" else "fp16")
+    raise UsageError(f"ncnn runs on 'cpu', 'gpu' or 'gpu-fp32', not on {accelerator!r}")
 
 
 def count_ops(files: tuple[Path, ...]) -> dict[str, int]:
@@ -77,14 +78,22 @@ class CpuSession:
 class WorkerSession:
     """An ncnn network on the Vulkan device, in a child process that may crash."""
 
-    def __init__(self, files: tuple[Path, ...], timeout_s: float = WORKER_TIMEOUT_S) -> None:
+    def __init__(self, files: tuple[Path, ...], arithmetic: str = "fp16", timeout_s: float = WORKER_TIMEOUT_S) -> None:
         self._param, weights = net.split_files(files)
         self._timeout_s = timeout_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         package_root = str(Path(mobile_matting_export.__file__).resolve().parent.parent)
         search_path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", worker.__name__, str(self._param.resolve()), str(weights.resolve())],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                worker.__name__,
+                arithmetic,
+                str(self._param.resolve()),
+                str(weights.resolve()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

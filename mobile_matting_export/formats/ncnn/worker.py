@@ -1,6 +1,6 @@
 """A child process that keeps one network on the GPU: a driver that crashes takes only the child along.
 
-Runs as ``python -m mobile_matting_export.formats.ncnn.worker PARAM BIN`` and speaks frames over its
+Runs as ``python -m mobile_matting_export.formats.ncnn.worker fp16|fp32 PARAM BIN`` and speaks frames over its
 stdin and stdout: one byte of kind, eight bytes of length, then text or an ``.npz`` of named arrays.
 First it says which device it uses, then it answers one frame of arrays with another until stdin ends.
 """
@@ -22,6 +22,7 @@ from mobile_matting_export.formats.ncnn import net
 
 ARRAYS, DEVICE, CONVERSION_ERROR, USAGE_ERROR = b"a", b"d", b"c", b"u"
 _ERROR_KINDS = {ConversionError: CONVERSION_ERROR, UsageError: USAGE_ERROR}
+_OPTIONS = {"fp16": (net.fp16_on_cpu, net.fp16_on_vulkan), "fp32": (net.strict_fp32, net.fp32_on_vulkan)}
 _PREFIX = "blob_"
 _HEAD = struct.Struct("<cQ")
 
@@ -64,7 +65,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        device, loaded = _load(tuple(Path(argument) for argument in sys.argv[1:]))
+        device, loaded = _load(sys.argv[1], tuple(Path(argument) for argument in sys.argv[2:]))
         write_frame(replies, DEVICE, device.encode())
     except (ConversionError, UsageError) as error:
         write_frame(replies, _ERROR_KINDS[type(error)], str(error).encode())
@@ -78,13 +79,14 @@ def main() -> None:
     os._exit(0)
 
 
-def _load(files: tuple[Path, ...]) -> tuple[str, net.LoadedNet]:
+def _load(arithmetic: str, files: tuple[Path, ...]) -> tuple[str, net.LoadedNet]:
     import ncnn
 
+    on_cpu, on_vulkan = _OPTIONS[arithmetic]
     if ncnn.get_gpu_count() == 0:
-        return "cpu (no Vulkan device), fp16 options", net.LoadedNet(files, net.fp16_on_cpu)
-    loaded = net.LoadedNet(files, net.fp16_on_vulkan)
-    return f"vulkan: {ncnn.get_gpu_info(ncnn.get_default_gpu_index()).device_name()}", loaded
+        return f"cpu (no Vulkan device), {arithmetic} options", net.LoadedNet(files, on_cpu)
+    name = ncnn.get_gpu_info(ncnn.get_default_gpu_index()).device_name()
+    return f"vulkan: {name}, {arithmetic} arithmetic", net.LoadedNet(files, on_vulkan)
 
 
 if __name__ == "__main__":

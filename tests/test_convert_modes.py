@@ -1,0 +1,88 @@
+"""A file that misses its limits in the accelerator's fp16 mode is verified in its float32 mode instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mobile_matting_export.convert import Job, convert_network
+from mobile_matting_export.errors import QualityError
+from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.network import LoadedNetwork, load_network
+from mobile_matting_export.targets import Target, find_target
+
+
+class OffBy:
+    """A session that computes with PyTorch and adds a constant error."""
+
+    def __init__(self, network: LoadedNetwork, mode: str, error: float) -> None:
+        self.device = f"stub in mode {mode}"
+        self.network, self.error = network, error
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            alpha = self.network.module(*(torch.from_numpy(value) for value in inputs.values())).numpy()
+        return {"alpha": alpha + np.float32(self.error)}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def target_with_errors() -> Callable[..., Target]:
+    """Error of each accelerator mode -> a ncnn-vulkan row whose runtime errs so."""
+
+    def make(network: LoadedNetwork, errors: dict[str, float]) -> Target:
+        def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
+            (folder / stem).write_bytes(b"model")
+            return (folder / stem,)
+
+        row = find_target("ncnn-vulkan")
+        stub = replace(
+            row.format,
+            emit=emit,
+            open=lambda files, mode: OffBy(network, mode, errors[mode]),
+            count_ops=lambda files: {"Stub": 1},
+        )
+        return replace(row, format=stub)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("precision", "errors", "mode"),
+    [
+        ("fp16", {"gpu": 1e-3, "gpu-fp32": 0.0}, "gpu"),
+        ("fp16", {"gpu": 0.5, "gpu-fp32": 1e-3}, "gpu-fp32"),
+        ("fp32", {"gpu": 0.0, "gpu-fp32": 5e-5}, "gpu-fp32"),
+    ],
+)
+def test_first_mode_within_the_limits_is_taken_and_recorded(
+    target_with_errors: Callable[..., Target], tmp_path: Path, precision: str, errors: dict[str, float], mode: str
+) -> None:
+    network = load_network("ldn_fb")
+    said: list[str] = []
+
+    (artifact,) = convert_network(
+        network, Job((target_with_errors(network, errors),), tmp_path, precision=precision), said.append
+    )
+
+    assert artifact.manifest["mode"] == mode
+    assert artifact.manifest["parity"]["device"] == f"stub in mode {mode}"
+    assert artifact.manifest["parity"]["max_abs"] == pytest.approx(errors[mode], rel=1e-3)
+    assert any("miss the limits" in line for line in said) == (precision == "fp16" and mode == "gpu-fp32")
+
+
+def test_no_mode_within_the_limits_leaves_nothing(target_with_errors: Callable[..., Target], tmp_path: Path) -> None:
+    network = load_network("ldn_fb")
+    target = target_with_errors(network, {"gpu": 0.5, "gpu-fp32": 0.4})
+
+    with pytest.raises(QualityError, match=r"max error 0\.4 .*lowering to ncnn"):
+        convert_network(network, Job((target,), tmp_path))
+
+    assert not list((tmp_path / "ldn_fb").iterdir())
