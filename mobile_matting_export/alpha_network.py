@@ -65,14 +65,34 @@ def to_alpha(output: torch.Tensor, head: Head) -> torch.Tensor:
     return output.clamp(0, 1)
 
 
-def detect_head(net: nn.Module, image: torch.Tensor) -> Head:
+_CHANNELS = {"alpha": (1,), "logit": (1,), "logits": (2,), "probabilities": (2,)}
+
+
+def describe_head(head: Head) -> str:
+    """A head in words, for people to check what was found."""
+    where = "the result" if head.output is None else f"result {head.output}"
+    how = {
+        "alpha": f"{where}, clamped to [0, 1]",
+        "logit": f"the sigmoid of {where}",
+        "logits": f"the softmax of {where}, channel {head.foreground}",
+        "probabilities": f"channel {head.foreground} of {where}",
+    }
+    return f"alpha is {how[head.kind]} (--head overrides)"
+
+
+def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None) -> Head:
     """Find alpha among the results of a stranger's network by running it once.
 
     The last 4-D result with one or two channels is taken: two channels are class scores
     (probabilities when they sum to 1), one channel is alpha when within [0, 1], else a logit.
 
+    Args:
+        net: in eval mode.
+        image: 1xCxHxW float32, a photograph as the network expects it.
+        kind: the head's kind where the user knows it; then only its place is looked for.
+
     Raises:
-        UsageError: the forward pass fails, returns NaN, or has no result of one or two channels.
+        UsageError: the forward pass fails, returns NaN, or has no result of fitting width.
     """
     try:
         with torch.no_grad():
@@ -84,19 +104,22 @@ def detect_head(net: nn.Module, image: torch.Tensor) -> Head:
         ) from error
     values = list(result.values()) if isinstance(result, dict) else result
     candidates = list(values) if isinstance(values, (tuple, list)) else [values]
+    widths = (1, 2) if kind is None else _CHANNELS[kind]
     for index in reversed(range(len(candidates))):
         output = candidates[index]
-        if not isinstance(output, torch.Tensor) or output.dim() != 4 or output.shape[1] not in (1, 2):
+        if not isinstance(output, torch.Tensor) or output.dim() != 4 or output.shape[1] not in widths:
             continue
         if not torch.isfinite(output).all():
-            raise UsageError(f"{type(net).__name__} returns NaN or infinity on random pixels: are its weights loaded?")
-        inside = bool((output >= 0).all() and (output <= 1).all())
-        chosen = index if isinstance(values, (tuple, list)) else None
-        if output.shape[1] == 1:
-            return Head("alpha" if inside else "logit", chosen)
-        sums_to_one = inside and torch.allclose(output.sum(1), torch.ones_like(output[:, 0]), atol=1e-4)
-        return Head("probabilities" if sums_to_one else "logits", chosen)
+            raise UsageError(f"{type(net).__name__} returns NaN or infinity on a photograph: are its weights loaded?")
+        return Head(kind or _kind_of(output), index if isinstance(values, (tuple, list)) else None)  # type: ignore[arg-type]
     shapes = ", ".join("x".join(map(str, o.shape)) for o in candidates if isinstance(o, torch.Tensor)) or "no tensor"
-    raise UsageError(
-        f"{type(net).__name__} returns {shapes}: no map 1x1xHxW (alpha) or 1x2xHxW (background, foreground)"
-    )
+    wanted = {1: "1x1xHxW (alpha)", 2: "1x2xHxW (background, foreground)"}
+    raise UsageError(f"{type(net).__name__} returns {shapes}: no map {' or '.join(wanted[width] for width in widths)}")
+
+
+def _kind_of(output: torch.Tensor) -> str:
+    inside = bool((output >= 0).all() and (output <= 1).all())
+    if output.shape[1] == 1:
+        return "alpha" if inside else "logit"
+    sums_to_one = inside and torch.allclose(output.sum(1), torch.ones_like(output[:, 0]), atol=1e-4)
+    return "probabilities" if sums_to_one else "logits"

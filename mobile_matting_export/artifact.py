@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -95,8 +96,18 @@ def describe_files(folder: Path, files: tuple[Path, ...]) -> list[dict[str, Any]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is the same for the same value: sorted as given, two spaces, final newline."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write JSON that is the same for the same value: ordered as given, two spaces, final newline."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """``value`` with NaN and infinities replaced by None, since JSON has no word for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_replaceable(folder: Path) -> bool:

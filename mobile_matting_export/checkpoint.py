@@ -1,7 +1,8 @@
 """Read a checkpoint safely (tensors only) and fit it to a network, strictly.
 
 ``.pt .pth .ckpt`` are read with ``weights_only=True``: nothing beyond tensors and plain containers
-is ever unpickled. ``.safetensors`` and TorchScript archives are read by their own readers.
+is ever unpickled. ``.safetensors`` files are read by their own package; of TorchScript archives the
+tensors are read, and the program in them is not run (``torchscript_archive.py``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from mobile_matting_export.errors import CheckpointError, UsageError
+from mobile_matting_export.torchscript_archive import is_torchscript_archive, read_tensors
 
 # training scripts wrap the state dict under one of these
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
@@ -111,7 +112,9 @@ def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on pickle protocols just before it refuses the file
-            return _read_tensors(path)
+            return _read_file(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # the readers raise a dozen types for damaged files
         if (name := _foreign_class(path, error)) is not None:
             raise CheckpointError(
@@ -125,13 +128,13 @@ def _load(path: Path) -> Any:
         ) from None
 
 
-def _read_tensors(path: Path) -> Any:
+def _read_file(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
-    if _is_torchscript(path):
-        return torch.jit.load(str(path), map_location="cpu").state_dict()
+    if is_torchscript_archive(path):
+        return read_tensors(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -140,13 +143,6 @@ def _detail(error: Exception) -> str:
     sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
     is_helpful = isinstance(error, RuntimeError) or type(error).__module__.startswith("safetensors")
     return f" ({sentence})" if is_helpful and sentence else ""
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _foreign_class(path: Path, error: Exception) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,10 +121,11 @@ def _make_artifact(
         emit = _emitter(target, job.backend)
         files = emit(ExportGraph(module, network.examples()), precision, scratch, stem)
         backend = job.backend if target.format.name == "tflite" else target.format.name
-        lowered = Lowered(target, precision, backend, module, ledger, files)
+        lowered = Lowered(target, precision, backend, rewritten.graph, module, ledger, files)
         announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
         verdict, mattes = _judge(lowered, cases, _limits(target, precision, job), announce)
         if not verdict.passed:
+            shutil.rmtree(folder, ignore_errors=True)  # an older artifact there would pass for this one
             raise QualityError(_blame(network, lowered, cases, verdict))
         manifest = build_manifest(network, lowered, verdict)
         write_json(scratch / "manifest.json", manifest)
@@ -171,18 +173,24 @@ def _blame(network: LoadedNetwork, lowered: Lowered, cases: Sequence[Case], verd
         f"{network.spec.name} for {target.name} {precision} is not the same matte: max error {stats.max_abs:.3g} "
         f"(limit {limits.max_abs:.3g}), MAD {stats.mad:.3g} (limit {limits.mad:.3g}), worst on {stats.worst}. "
     )
-    first = next((step.name for step in lowered.ledger if step.total_error > limits.max_abs), None)
-    if first is not None:
-        return f"{missed}First broken by rewrite {first}. Nothing was written."
+    if not compare_graphs(lowered.module, cases).within(limits):
+        guilty = next(
+            (step for step in lowered.ledger if step.total_error > limits.max_abs),
+            max(lowered.ledger, key=lambda step: step.max_abs_error),
+        )
+        return f"{missed}First broken by rewrite {guilty.name}. No artifact is left at its output path."
     if precision == "fp16":
         rounded = compare_graphs(_rounded_to_half(lowered.module), cases)
         if not rounded.within(limits):
             return (
                 f"{missed}First broken by rounding the weights to fp16: with rounded weights PyTorch itself errs by "
                 f"{rounded.max_abs:.3g}, MAD {rounded.mad:.3g}. Use --precision fp32, or accept it with "
-                "--max-error and --max-mad. Nothing was written."
+                "--max-error and --max-mad. No artifact is left at its output path."
             )
-    return f"{missed}First broken by the lowering to {target.format.name}, after all rewrites. Nothing was written."
+    return (
+        f"{missed}First broken by the lowering to {target.format.name}, after all rewrites. "
+        "No artifact is left at its output path."
+    )
 
 
 def _rounded_to_half(module: fx.GraphModule) -> fx.GraphModule:

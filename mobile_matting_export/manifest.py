@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from mobile_matting_export.targets import Target
 
 @dataclass(frozen=True)
 class Lowered:
-    """The files of one target, and what they were made from and by."""
+    """The files of one target, and what they were made from: the captured graph, then the rewritten ``module``."""
 
     target: Target
     precision: str
     backend: str
+    captured: fx.GraphModule
     module: fx.GraphModule
     ledger: Sequence[Step]
     files: tuple[Path, ...]
@@ -46,7 +47,8 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
             "name": network.spec.name,
             "source": network.source,
             "params": sum(p.numel() for p in network.module.parameters()),
-            "macs": count_macs(module),
+            "macs": count_macs(lowered.captured),
+            "head": asdict(network.spec.head),
             "checkpoint": {"file": checkpoint.file, "sha256": checkpoint.sha256} if checkpoint else None,
         },
         "target": target.name,

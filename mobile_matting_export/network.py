@@ -16,8 +16,9 @@ from mobile_matting_export.alpha_network import AlphaNetwork, detect_head
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.checkpoint import Checkpoint, load_strictly, read_checkpoint
 from mobile_matting_export.errors import CheckpointError, UsageError
+from mobile_matting_export.images import load_picture, sample_pictures, to_input
 from mobile_matting_export.networks import ALL
-from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
+from mobile_matting_export.networks.spec import ImageSpec, NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def load_network(
     checkpoint: Path | None = None,
     size: tuple[int, int] | None = None,
     image: ImageSpec | None = None,
+    head: str | None = None,
 ) -> LoadedNetwork:
     """Load a network of the registry, or ``path/to/file.py:callable`` returning an ``nn.Module``.
 
@@ -54,13 +56,16 @@ def load_network(
         checkpoint: weights; without it, the bundled ones (a stranger's callable may bring its own).
         size: (H, W), both multiples of what the network needs; default its usual size.
         image: input contract; default the registry's (RGB / 255 for a stranger's network).
+        head: ``Head.kind`` of a stranger's network; default: found by running it on a photograph.
 
     Raises:
         UsageError: unknown name, no weights, unfit size, a callable that fails.
         CheckpointError: the checkpoint is refused or does not fit.
     """
     if ".py:" in name:
-        return _load_strangers(name, checkpoint, size, image)
+        return _load_strangers(name, checkpoint, size, image or ImageSpec(), head)
+    if head is not None:
+        raise UsageError(f"{name} is known, and so is its head: --head is for networks of your own")
     spec = find_spec(name)
     if image is not None:
         spec = replace(spec, image=image)
@@ -118,7 +123,7 @@ def check_size(spec: NetworkSpec, size: tuple[int, int]) -> None:
 
 
 def _load_strangers(
-    name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: ImageSpec | None
+    name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: ImageSpec, head_kind: str | None
 ) -> LoadedNetwork:
     if size is None:
         raise UsageError(f"{name}: the input size of a network of your own is needed, for example --size 256x256")
@@ -128,7 +133,8 @@ def _load_strangers(
         loaded = read_checkpoint(checkpoint)
         load_strictly(net, loaded, {}, name)
     net.eval()
-    head = detect_head(net, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
+    photograph = to_input(load_picture(sample_pictures()[0]), image, size)
+    head = detect_head(net, torch.from_numpy(photograph), head_kind)
     spec = NetworkSpec(
         name=f"{Path(name.rpartition(':')[0]).stem}_{name.rpartition(':')[2]}",
         title=type(net).__name__,
@@ -136,10 +142,10 @@ def _load_strangers(
         repository="",
         licence="",
         build=lambda: net,
-        image=image or ImageSpec(),
+        image=image,
         size=size,
         divisor=1,
-        head=Head(head.kind, head.output, head.foreground),
+        head=head,
         weights="",
     )
     return LoadedNetwork(spec, name, AlphaNetwork(net, head).eval(), loaded, size)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mobile_matting_export.errors import QualityError
 from mobile_matting_export.formats.format import Format
 from mobile_matting_export.images import list_pictures, load_picture, sample_pictures, to_input
 from mobile_matting_export.network import LoadedNetwork
@@ -18,6 +19,8 @@ from mobile_matting_export.targets import Limits
 
 # beside the photographs: drawn portraits bring hair strands and exact edges at any size
 _DRAWN = 2
+# sigmoid and clamp of half floats end within it
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Case:
 class ErrorStats:
     """Difference of two mattes over all cases, in units of alpha; PSNR in dB, infinite when equal."""
 
-    images: int
+    images: int  # frames: a network with a state sees each picture twice
     max_abs: float
     mad: float
     psnr_db: float
@@ -117,9 +120,19 @@ def judge_files(
 
 
 def compare_mattes(names: Sequence[str], references: Sequence[np.ndarray], mattes: Sequence[np.ndarray]) -> ErrorStats:
-    """Error statistics of ``mattes`` against ``references`` (equal shapes), in float64."""
+    """Error statistics of ``mattes`` against ``references``, in float64.
+
+    Raises:
+        QualityError: a matte of another shape (it would broadcast), or one outside [0, 1].
+    """
     maxima, means, squares = [], [], []
-    for reference, matte in zip(references, mattes, strict=True):
+    for name, reference, matte in zip(names, references, mattes, strict=True):
+        if matte.shape != reference.shape:
+            raise QualityError(f"the artifact's alpha is {matte.shape} on {name}, the network's {reference.shape}")
+        if matte.min() < -_ROUNDING or matte.max() > 1 + _ROUNDING:
+            raise QualityError(
+                f"the artifact's alpha reaches from {matte.min():.3g} to {matte.max():.3g} on {name}, beyond [0, 1]"
+            )
         difference = np.abs(matte.astype(np.float64) - reference.astype(np.float64))
         maxima.append(float(difference.max()))
         means.append(float(difference.mean()))

@@ -18,10 +18,10 @@ from mobile_matting_export.targets import Limits, find_target
 
 def verify_artifact(
     artifact: Artifact,
-    images: Path | None,
-    checkpoint: Path | None,
-    network: str | None,
-    announce: Callable[[str], None],
+    images: Path | None = None,
+    checkpoint: Path | None = None,
+    network: str | None = None,
+    announce: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Compare the artifact's alpha with the original network's on real pictures.
 
@@ -66,7 +66,9 @@ def _load_original(artifact: Artifact, checkpoint: Path | None, network: str | N
     shape = image["shape"]
     size = (shape[1], shape[2]) if image["layout"] == "NHWC" else (shape[2], shape[3])
     weights = _find_weights(described, checkpoint)
-    return load_network(network or described["source"], weights, size, read_image_spec(artifact.manifest))
+    source = network or described["source"]
+    head = described["head"]["kind"] if ".py:" in source else None
+    return load_network(source, weights, size, read_image_spec(artifact.manifest), head)
 
 
 def _find_weights(described: dict[str, Any], given: Path | None) -> Path | None:

@@ -18,7 +18,7 @@ from mobile_matting_export.targets import Target, find_target
 
 
 class OffBy:
-    """A session that computes with PyTorch and adds a constant error."""
+    """A session that computes with PyTorch and moves every alpha towards the middle."""
 
     def __init__(self, network: LoadedNetwork, mode: str, error: float) -> None:
         self.device = f"stub in mode {mode}"
@@ -27,7 +27,7 @@ class OffBy:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.no_grad():
             alpha = self.network.module(*(torch.from_numpy(value) for value in inputs.values())).numpy()
-        return {"alpha": alpha + np.float32(self.error)}
+        return {"alpha": np.where(alpha > 0.5, alpha - np.float32(self.error), alpha + np.float32(self.error))}
 
     def close(self) -> None:
         pass

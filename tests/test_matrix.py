@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.convert import Job, convert_network
 from mobile_matting_export.network import LoadedNetwork, load_network
 from mobile_matting_export.networks import ALL
@@ -20,17 +21,23 @@ pytestmark = pytest.mark.toolchain
 # usual sizes, but for modnet (512: sixteen times the work for the same operators)
 SIZES = {"modnet": (256, 256)}
 
-# Golden weights are random, and modnet's sixteen instance norms amplify what rounding them to fp16 does:
-# 0.19 / 0.012 in PyTorch itself, with rounded weights and float32 arithmetic. Trained weights do not need this.
-RANDOM_WEIGHTS_FP16 = {"modnet": (0.5, 0.05)}
+# Golden weights are random, and rounding them to fp16 moves some alphas further than trained ones: largest
+# error and MAD with rounded weights, about one and a half times what was measured.
+RANDOM_WEIGHTS_FP16 = {"modnet": (0.3, 0.02), "portraitnet": (0.3, 0.004)}
 
 # the same graph as mmnet with narrower layers: one target shows that the channel counts fit
 NARROWER = {"mmnet_075", "mmnet_050"}
 
 
-def checkpoint_for(spec: NetworkSpec, shared: Path, folder: Path) -> Path:
-    """The golden state dict as a file; width variants of mmnet have none and get random weights."""
-    golden = shared / "networks" / f"{spec.name}.safetensors"
+# sixteen channel shuffles, three each; they go when consumers' channels are permuted instead
+TRANSPOSES_IN_SHUFFLES = {"shuffle_seg_skipnet": 48}
+
+GOLDEN = Path(__file__).resolve().parent.parent.parent / "shared" / "networks"
+
+
+def checkpoint_for(spec: NetworkSpec, folder: Path) -> Path:
+    """The golden state dict as a file, else (width variants of mmnet, or no ../shared) seeded random weights."""
+    golden = GOLDEN / f"{spec.name}.safetensors"
     path = folder / f"{spec.name}.safetensors"
     if golden.is_file():
         with safe_open(golden, framework="pt") as file:
@@ -42,28 +49,37 @@ def checkpoint_for(spec: NetworkSpec, shared: Path, folder: Path) -> Path:
     return path
 
 
-def load(spec: NetworkSpec, shared: Path, folder: Path) -> LoadedNetwork:
-    return load_network(spec.name, checkpoint_for(spec, shared, folder), SIZES.get(spec.name))
+def load(spec: NetworkSpec, folder: Path) -> LoadedNetwork:
+    return load_network(spec.name, checkpoint_for(spec, folder), SIZES.get(spec.name))
 
 
 def targets_of(spec: NetworkSpec) -> tuple[Target, ...]:
     return (find_target("tflite-gpu"),) if spec.name in NARROWER else TARGETS
 
 
+def convert_all(network: LoadedNetwork, output: Path) -> list[Artifact]:
+    """Every target at its default precision; limits are loosened for random fp16 weights only."""
+    max_error, max_mad = RANDOM_WEIGHTS_FP16.get(network.spec.name, (None, None))
+    targets = targets_of(network.spec)
+    full = tuple(target for target in targets if target.default_precision == "fp32")
+    half = tuple(target for target in targets if target.default_precision == "fp16")
+    return [
+        *convert_network(network, Job(full, output)),
+        *convert_network(network, Job(half, output, max_error=max_error, max_mad=max_mad)),
+    ]
+
+
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.name)
-def test_network_converts_to_every_target(spec: NetworkSpec, shared: Path, tmp_path: Path) -> None:
-    network = load(spec, shared, tmp_path)
-    max_error, max_mad = RANDOM_WEIGHTS_FP16.get(spec.name, (None, None))
-    targets = targets_of(spec)
+def test_network_converts_to_every_target(spec: NetworkSpec, tmp_path: Path) -> None:
+    artifacts = convert_all(load(spec, tmp_path), tmp_path / "build")
 
-    artifacts = convert_network(network, Job(targets, tmp_path / "build", max_error=max_error, max_mad=max_mad))
-
-    assert [artifact.manifest["target"] for artifact in artifacts] == [target.name for target in targets]
+    assert {artifact.manifest["target"] for artifact in artifacts} == {target.name for target in targets_of(spec)}
     for artifact in artifacts:
         parity, ops = artifact.manifest["parity"], artifact.manifest["cost"]["ops_by_type"]
         print(f"{artifact.title}: max {parity['max_abs']:.2e}, MAD {parity['mad']:.2e}, {sum(ops.values())} ops")
         assert parity["passed"]
         if artifact.manifest["precision"] == "fp32":
             assert parity["max_abs"] <= FP32.max_abs
-        if artifact.manifest["target"].startswith("tflite") and spec.name != "shuffle_seg_skipnet":
-            assert "TRANSPOSE" not in ops
+            assert parity["mad"] <= FP32.mad
+        if artifact.manifest["target"].startswith("tflite"):
+            assert ops.get("TRANSPOSE", 0) == TRANSPOSES_IN_SHUFFLES.get(spec.name, 0)

@@ -27,6 +27,6 @@ def test_odd_network_converts_to_every_target_and_verifies_again(tmp_path: Path)
     described = artifacts[0].manifest["inputs"][0]
     assert described["shape"] == [1, 64, 96, 3]
     assert (described["color"], described["resize"], described["fill"]) == ("BGR", "letterbox", 128)
-    again = verify_artifact(artifacts[0], None, None, None, lambda message: None)
+    again = verify_artifact(artifacts[0])
     assert again["passed"]
     assert again["max_abs"] == artifacts[0].manifest["parity"]["max_abs"]

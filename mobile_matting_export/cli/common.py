@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobile_matting_export.errors import UsageError
+from mobile_matting_export.artifact import finite
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +28,7 @@ class Output:
     def result(self, value: Any, text: Callable[[], RenderableType]) -> None:
         """Print the result: ``value`` as one JSON object, or what ``text`` makes for people."""
         if self.style == "json":
-            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False))
             return
         made = text()
         if isinstance(made, str):  # paths: neither wrapped nor read as markup
@@ -155,15 +155,3 @@ class NumbersType(click.ParamType):
 def _number(text: str) -> float:
     above, _, below = text.partition("/")
     return float(above) / float(below) if below else float(above)
-
-
-def existing(path: str | None, what: str) -> None:
-    """Refuse a path that does not exist, naming what it was for.
-
-    Raises:
-        UsageError: no such file or folder.
-    """
-    from pathlib import Path
-
-    if path is not None and not Path(path).exists():
-        raise UsageError(f"{what} {path} does not exist")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mobile_matting_export.cli.common import NumbersType, Output, SizeType, output_options
+from mobile_matting_export.cli.config import DESCRIPTION_KEYS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +37,7 @@ DEFAULT_NETWORK = "mmnet"
     envvar="MMEXPORT_CHECKPOINT",
     help=".pt .pth .ckpt .safetensors; default: bundled weights.",
 )
-@click.option("--precision", "-p", envvar="MMEXPORT_PRECISION", help="fp32, fp16 or int8; default: the target's own.")
+@click.option("--precision", "-p", envvar="MMEXPORT_PRECISION", help="fp32 or fp16; default: the target's own.")
 @click.option("--size", type=SizeType(), envvar="MMEXPORT_SIZE", help="Input size; default: the network's usual one.")
 @click.option("--mean", type=NumbersType(), envvar="MMEXPORT_MEAN", help="Subtracted from pixels 0..255, per channel.")
 @click.option(
@@ -54,6 +56,13 @@ DEFAULT_NETWORK = "mmnet"
     help="How pictures meet the input size.",
 )
 @click.option("--fill", type=click.IntRange(0, 255), envvar="MMEXPORT_FILL", help="Pixel value of letterbox bars.")
+@click.option(
+    "--head",
+    type=click.Choice(["alpha", "logit", "logits", "probabilities"]),
+    envvar="MMEXPORT_HEAD",
+    help="What your own network returns; default: found by running it on a sample picture.",
+)
+@click.option("--calibration", envvar="MMEXPORT_CALIBRATION", help="Folder of pictures for --precision int8.")
 @click.option("--images", envvar="MMEXPORT_IMAGES", help="Folder of pictures to verify on; default: bundled samples.")
 @click.option(
     "--max-error",
@@ -92,6 +101,8 @@ def convert(
     checkpoint: str | None,
     precision: str | None,
     size: tuple[int, int] | None,
+    head: str | None,
+    calibration: str | None,
     images: str | None,
     max_error: float | None,
     max_mad: float | None,
@@ -112,16 +123,27 @@ def convert(
       mmexport convert modnet -c modnet.ckpt -t tflite-gpu -t ncnn-cpu --size 256x256
       mmexport convert nets/mine.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
     """
+    from mobile_matting_export.alpha_network import describe_head
     from mobile_matting_export.convert import Job, convert_network
     from mobile_matting_export.errors import UsageError
     from mobile_matting_export.network import load_network
     from mobile_matting_export.targets import TARGETS, find_target
 
+    _raise_config_error()
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
     rows = tuple(find_target(name) for name in dict.fromkeys(target))
     _refuse_backend(backend, [row.format.name for row in rows])
+    if calibration is not None and precision != "int8":
+        raise UsageError("--calibration is for --precision int8: fp32 and fp16 need none")
     name = network or DEFAULT_NETWORK
+    if _names_another_network_than_the_config():
+        given = click.get_current_context()
+        kept = {
+            key: given.params[key] for key in DESCRIPTION_KEYS if given.get_parameter_source(key) not in _CONFIGURED
+        }
+        checkpoint, size, head = kept.get("checkpoint"), kept.get("size"), kept.get("head")
+        image_flags = {key: kept.get(key) for key in image_flags}
     job = Job(
         targets=rows,
         output=Path(output_folder),
@@ -132,16 +154,34 @@ def convert(
         backend=backend,
         overwrite="anything" if force else "ours",
     )
-    with output.progress(total=1 + len({row.rewrites for row in rows}) + 2 * len(rows)) as announce:
+    with output.progress(total=2 + len({row.rewrites for row in rows}) + 2 * len(rows)) as announce:
         loaded = load_network(
-            name, None if checkpoint is None else Path(checkpoint), size, _image_spec(name, image_flags)
+            name, None if checkpoint is None else Path(checkpoint), size, _image_spec(name, image_flags), head
         )
+        if ".py:" in name:
+            announce(f"{name}: {describe_head(loaded.spec.head)}")
         artifacts = convert_network(loaded, job, announce)
     for artifact in artifacts:
         for step in artifact.manifest["rewrites"]:
             for refusal in step["refusals"]:
                 output.detail(f"{artifact.title}: {step['name']}: {refusal}")
     output.result({"artifacts": [_summary(artifact) for artifact in artifacts]}, lambda: _table(artifacts))
+
+
+_CONFIGURED = (ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
+
+
+def _raise_config_error() -> None:
+    """Raise what reading mmexport.toml found wrong."""
+    found = click.get_current_context().obj
+    if isinstance(found, Exception):
+        raise found
+
+
+def _names_another_network_than_the_config() -> bool:
+    context = click.get_current_context()
+    configured = (context.default_map or {}).get("network")
+    return configured is not None and context.params["network"] not in (None, configured)
 
 
 def _image_spec(network: str, flags: dict[str, Any]) -> ImageSpec | None:

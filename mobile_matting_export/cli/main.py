@@ -17,7 +17,7 @@ from mobile_matting_export.cli.matte import matte
 from mobile_matting_export.cli.networks import networks
 from mobile_matting_export.cli.targets import targets
 from mobile_matting_export.cli.verify import verify
-from mobile_matting_export.errors import MmexportError
+from mobile_matting_export.errors import MmexportError, UsageError
 
 COMMANDS = (networks, targets, convert, verify, matte, doctor)
 
@@ -28,6 +28,7 @@ Exit codes:
   1 unexpected (a bug)        5 performance gate missed
   2 usage or unreadable input 6 device unavailable or lost
   3 conversion failed         7 inconclusive
+                            130 stopped with Ctrl-C
 """
 
 
@@ -41,7 +42,11 @@ def cli(context: click.Context) -> None:
     Try:  mmexport convert --target tflite-gpu
           mmexport matte build/mmnet/tflite-gpu-fp16 selfie.jpg
     """
-    context.default_map = read_config()
+    if context.invoked_subcommand == convert.name:
+        try:
+            context.default_map = read_config()
+        except UsageError as error:  # raised by the command itself, so that its help still answers
+            context.obj = error
 
 
 for _command in COMMANDS:
@@ -57,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; never a traceback without ``-v``."""
     try:
-        return cli.main(list(arguments), prog_name="mmexport", standalone_mode=False) or 0
+        return (
+            cli.main(list(arguments), prog_name="mmexport", standalone_mode=False, auto_envvar_prefix="MMEXPORT") or 0
+        )
     except click.ClickException as error:
         error.show()
         return _report_as_json(arguments, error.format_message(), error.exit_code)

@@ -59,6 +59,21 @@ def set_args(graph_module: fx.GraphModule, node: fx.Node, args: tuple[Any, ...])
     node.meta["shape"] = _shape_on_meta(graph_module, node)
 
 
+def retarget(node: fx.Node, target: Callable[..., Any]) -> None:
+    """Let ``node`` call another operator that takes the same arguments and gives the same shape."""
+    node.target = target
+
+
+def reread(reader: fx.Node, old: fx.Node, new: fx.Node) -> None:
+    """Let one ``reader`` of ``old`` read ``new``, of the same shape, instead."""
+    reader.replace_input_with(old, new)
+
+
+def erase(graph_module: fx.GraphModule, node: fx.Node) -> None:
+    """Erase a node that nobody reads any more."""
+    graph_module.graph.erase_node(node)
+
+
 def replace(graph_module: fx.GraphModule, old: fx.Node, new: fx.Node) -> None:
     """Let every reader of ``old`` read ``new`` and erase ``old``."""
     old.replace_all_uses_with(new)

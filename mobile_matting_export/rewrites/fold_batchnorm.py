@@ -35,7 +35,7 @@ from mobile_matting_export.graph.ops import (
     pair,
 )
 from mobile_matting_export.graph.provenance import describe
-from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
+from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, set_args, shape
 from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 
 
@@ -98,6 +98,8 @@ def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
     if is_op(node, AVG_POOL):
         if pair(argument(node, 3, "padding", 0)) != (0, 0) or argument(node, 4, "ceil_mode", False):
             return f"{describe(node)} pads"
+        if argument(node, 6, "divisor_override") is not None:
+            return f"{describe(node)} divides by another number than its window's size"
         return _obstacle(graph_module, node.args[0])
     if is_op(node, CAT) and argument(node, 1, "dim", 0) == 1:
         parts = node.args[0]
@@ -187,7 +189,7 @@ def _scale_output(graph_module: fx.GraphModule, node: fx.Node, affine: _Affine) 
         weight=add_constant(graph_module, new_weight, f"{node.name}_folded_weight", node),
         bias=add_constant(graph_module, new_bias, f"{node.name}_folded_bias", node),
     )
-    node.args = folded.args_for(node.target)
+    set_args(graph_module, node, folded.args_for(node.target))
 
 
 def _spell_as_depthwise(graph_module: fx.GraphModule, node: fx.Node, affine: _Affine) -> None:
@@ -202,4 +204,6 @@ FOLD_BATCHNORM = Rewrite(
     name="fold_batchnorm",
     why="no batch norm is left for a converter to leave behind as MUL and ADD",
     apply=_apply,
+    # every weight is rounded anew, and deep networks amplify it: 3e-4 seen on modnet with random statistics
+    max_error=1e-3,
 )

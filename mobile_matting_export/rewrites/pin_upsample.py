@@ -13,7 +13,7 @@ from torch import fx
 
 from mobile_matting_export.graph.ops import BILINEAR, NEAREST, is_op
 from mobile_matting_export.graph.provenance import describe
-from mobile_matting_export.graph.surgery import replace, shape
+from mobile_matting_export.graph.surgery import replace, set_args, shape
 from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 
 
@@ -33,7 +33,7 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
         if any(size * factor != out for size, factor, out in zip(before, factors, after, strict=True)):
             refusals.append(f"{describe(node)}: kept, {before} times {list(factors)} is not whole")
             continue
-        node.args = (node.args[0], list(after), *node.args[2:-1], None)
+        set_args(graph_module, node, (node.args[0], list(after), *node.args[2:-1], None))
         changes += 1
     return Outcome(changes, tuple(refusals))
 

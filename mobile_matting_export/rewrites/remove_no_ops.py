@@ -14,7 +14,7 @@ from torch import fx
 
 from mobile_matting_export.graph.ops import SLICE, argument, is_op
 from mobile_matting_export.graph.provenance import describe
-from mobile_matting_export.graph.surgery import replace, shape
+from mobile_matting_export.graph.surgery import replace, retarget, shape
 from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 
 aten = torch.ops.aten
@@ -35,7 +35,7 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
     changes, refusals = 0, []
     for node in list(graph_module.graph.nodes):
         if is_op(node, aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default  # a view may rely on the copy that goes before it
+            retarget(node, aten.reshape.default)  # a view may rely on the copy that goes before it
         if _does_nothing(node):
             replace(graph_module, node, node.args[0])
             changes += 1

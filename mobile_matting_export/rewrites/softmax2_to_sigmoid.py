@@ -29,7 +29,16 @@ from mobile_matting_export.graph.ops import (
     is_op,
     only_user,
 )
-from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, set_args, shape
+from mobile_matting_export.graph.surgery import (
+    add_constant,
+    constant,
+    erase,
+    insert_op,
+    replace,
+    reread,
+    set_args,
+    shape,
+)
 from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 
 aten = torch.ops.aten
@@ -106,12 +115,12 @@ def _redirect_readers(graph_module: fx.GraphModule, softmax: fx.Node, foreground
             parts = [
                 item for part in user.args[0] for item in ((background, foreground) if part is softmax else (part,))
             ]
-            user.args = (parts, 1)
+            set_args(graph_module, user, (parts, 1))
         else:
             if both is None:
                 both = insert_op(graph_module, softmax, CAT, [background, foreground], 1, like=softmax)
-            user.replace_input_with(softmax, both)
-    graph_module.graph.erase_node(softmax)
+            reread(user, softmax, both)
+    erase(graph_module, softmax)
 
 
 SOFTMAX2_TO_SIGMOID = Rewrite(

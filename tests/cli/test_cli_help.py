@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ import pytest
 
 import mobile_matting_export
 from mobile_matting_export.cli.main import COMMANDS, cli, run
+from mobile_matting_export.networks.spec import Head
 
 ROOT = Path(mobile_matting_export.__file__).resolve().parent.parent
 HEAVY = {"torch", "numpy", "rich", "PIL", "onnx", "ncnn", "onnxruntime", "cv2", "jinja2", "safetensors"}
@@ -106,12 +108,14 @@ def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     """What ``convert`` would have loaded and converted, in an empty working folder."""
     seen: dict[str, Any] = {}
 
-    def load(name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: object) -> str:
-        seen.update(network=name, checkpoint=checkpoint, size=size, image=image)
-        return "loaded"
+    def load(
+        name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: object, head: str | None
+    ) -> SimpleNamespace:
+        seen.update(network=name, checkpoint=checkpoint, size=size, image=image, head=head)
+        return SimpleNamespace(spec=SimpleNamespace(head=Head("alpha")))
 
-    def convert(network: str, job: Any, announce: object) -> list[Any]:
-        assert network == "loaded"
+    def convert(network: SimpleNamespace, job: Any, announce: object) -> list[Any]:
+        assert network.spec.head == Head("alpha")
         seen.update(job=job, targets=[target.name for target in job.targets])
         return []
 
@@ -139,6 +143,7 @@ scale = "1/255"
 color = "BGR"
 resize = "letterbox"
 fill = 128
+head = "logits"
 """
 
 
@@ -163,6 +168,7 @@ def test_the_file_gives_every_setting(converted: dict[str, Any], home: str) -> N
     assert converted["size"] == (64, 96) and converted["targets"] == ["tflite-cpu", "ncnn-cpu"]
     assert (image.color, image.mean, image.scale) == ("BGR", (1, 2.5, 3), (1 / 255,) * 3)
     assert (image.resize, image.fill) == ("letterbox", 128)
+    assert converted["head"] == "logits"
     assert (job.precision, job.output, job.max_error, job.images) == (
         "fp16",
         Path("from_file"),
@@ -207,6 +213,30 @@ def test_flags_win_over_the_environment(converted: dict[str, Any], monkeypatch: 
     assert converted["size"] == (128, 128) and converted["image"].color == "RGB"
     assert (job.precision, job.output, job.overwrite) == ("fp32", Path("here"), "anything")
     assert job.max_error == 0.5, "what no flag and no variable says stays as the file says"
+
+
+@pytest.mark.parametrize("way", ["flag", "variable"])
+def test_what_the_file_says_of_its_network_is_not_said_of_another(
+    converted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    Path("mmexport.toml").write_text(FILE)
+    if way == "variable":
+        monkeypatch.setenv("MMEXPORT_NETWORK", "ldn_fb")
+    assert run(["convert", *(["ldn_fb"] if way == "flag" else [])]) == 0
+    assert (converted["network"], converted["checkpoint"], converted["size"]) == ("ldn_fb", None, None)
+    assert converted["image"] is None and converted["head"] is None
+    assert converted["targets"] == ["tflite-cpu", "ncnn-cpu"], "what it says of the job stays"
+
+
+def test_broken_file_stops_convert_and_nothing_else(converted: dict[str, Any]) -> None:
+    Path("pyproject.toml").write_text("[tool.mmexport\n")
+    assert run(["convert", "--help"]) == 0
+    assert run(["targets", "-q"]) == 0
+    assert run(["convert", "-t", "onnx"]) == 2
+
+
+def test_calibration_without_int8_is_refused(converted: dict[str, Any]) -> None:
+    assert run(["convert", "-t", "onnx", "--calibration", "pictures"]) == 2
 
 
 def test_a_target_named_twice_is_made_once(converted: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mobile_matting_export.errors import ConversionError, UsageError
-from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.ncnn import NCNN, converter, lower
 from mobile_matting_export.formats.ncnn.param import FEATURE_MASK, Layer, ParamFile, read
 from mobile_matting_export.graph.capture import capture
@@ -33,6 +33,18 @@ class Small(nn.Module):
 
     def forward(self, image: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(self.last(self.middle(self.first(image), *more)))
+
+
+class Wide(Small):
+    """The same with a convolution whose weights are enough to be halved."""
+
+    def __init__(self, middle: Callable[..., torch.Tensor]) -> None:
+        super().__init__(middle, channels=32)
+        self.widen = nn.Conv2d(4, 32, 3, padding=1)
+        assert self.widen.weight.numel() > SMALL_WEIGHT
+
+    def forward(self, image: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.last(self.widen(self.middle(self.first(image), *more))))
 
 
 def graph_of(net: nn.Module, *names: str, channels: int = 3) -> ExportGraph:
@@ -103,7 +115,7 @@ def test_fp32_file_agrees_with_pytorch(name: str, tmp_path: Path) -> None:
 @pytest.mark.toolchain
 @pytest.mark.parametrize("name", ["batch_norm", "box_filter_with_padding", "clamp"])
 def test_fp16_file_is_smaller_and_off_by_weight_rounding_only(name: str, tmp_path: Path) -> None:
-    graph = graph_of(Small(MIDDLES[name]))
+    graph = graph_of(Wide(MIDDLES[name]))
     full, half = emitted(graph, "fp32", tmp_path), emitted(graph, "fp16", tmp_path)
     assert half[1].stat().st_size < full[1].stat().st_size
     # fp16 keeps 11 bits: a weight moves by 2**-12 of itself at most, and sigmoid's slope is 1/4

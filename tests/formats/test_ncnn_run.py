@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mobile_matting_export.errors import ConversionError, UsageError
-from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.ncnn import NCNN, net, worker
 from mobile_matting_export.formats.ncnn.param import parse, read
 from mobile_matting_export.formats.ncnn.run import WorkerSession
@@ -24,11 +24,11 @@ SIZE = (24, 40)
 def graph() -> ExportGraph:
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.InstanceNorm2d(8, affine=True),
-        nn.PReLU(8),
+        nn.Conv2d(3, 40, 3, padding=1),  # the only one with more than SMALL_WEIGHT weights
+        nn.InstanceNorm2d(40, affine=True),
+        nn.PReLU(40),
         nn.AvgPool2d(3, 1, 1, count_include_pad=False),
-        nn.Conv2d(8, 1, 3, padding=1),
+        nn.Conv2d(40, 1, 3, padding=1),
         nn.Sigmoid(),
     )
     inputs = {"image": torch.rand(1, 3, *SIZE)}
@@ -74,7 +74,7 @@ def test_cpu_session_rounds_weights_but_computes_in_fp32(
 
     rounded = copy.deepcopy(graph.module)
     for name, tensor in rounded.state_dict().items():
-        if tensor.ndim == 4:  # convolution kernels; ncnn keeps all other weights in float32
+        if tensor.numel() > SMALL_WEIGHT:
             rounded.state_dict()[name].copy_(tensor.half().float())
     with torch.no_grad():
         expected = rounded(*graph.inputs.values()).numpy()

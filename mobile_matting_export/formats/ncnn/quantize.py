@@ -3,6 +3,10 @@
 The ``.bin`` carries no names and no lengths: the layers of the ``.param``, in order, say what comes next.
 A main weight is *tagged*: a 32-bit word names its storage, the numbers follow, padded to 4 bytes
 (Tencent/ncnn, ``src/modelbin.cpp``). Biases, slopes and the numbers of normalizations are plain float32.
+
+Small weights stay float32 (see ``SMALL_WEIGHT``), which helps where ncnn computes in fp32: trained
+SegMattingNet's largest error on ``ncnn-cpu`` fell from 0.1104 to 0.0093 (41 photographs). With its fp16
+options on ncnn rounds them itself: on a Vulkan device the alpha was that of all weights halved, bit for bit.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ def round_weights_to_half(network: ParamFile, weights: bytes, largest_float: int
         weights: content of a ``.bin`` whose tagged weights are float32, as pnnx writes it with ``fp16=0``.
         largest_float: tagged weights of at most so many elements stay float32.
 
-    Weights are rounded to nearest, ties to even.
+    Weights are rounded to nearest, ties to even, below 2**-14 to float16's subnormals. (pnnx with ``fp16=1``
+    rounds ties away from zero and writes 0 for everything below 2**-14; all else agrees bit for bit.)
 
     Raises:
         ConversionError: a layer type whose weights cannot be read, weights that are not float32, a file
@@ -50,7 +55,7 @@ def round_weights_to_half(network: ParamFile, weights: bytes, largest_float: int
     written: list[bytes] = []
     position = 0
     for layer in network.layers:
-        for block in _blocks(layer):
+        for block in weight_blocks(layer):
             start = position + 4 * block.tagged
             end = start + 4 * block.count
             if end > len(weights):
@@ -96,8 +101,14 @@ def _as_half(numbers: bytes, layer: Layer) -> bytes:
     return struct.pack("<I", FLOAT16_TAG) + halves + _PADDING * (len(values) % 2)
 
 
-def _blocks(layer: Layer) -> tuple[Block, ...]:
-    """What ``layer`` reads. A type not listed is taken to read nothing; the file's length proves it."""
+def weight_blocks(layer: Layer) -> tuple[Block, ...]:
+    """Return what ``layer`` reads from the ``.bin``, in order.
+
+    A type not listed is taken to read nothing; the file's length must prove it.
+
+    Raises:
+        ConversionError: the layer has weights in an arrangement not known here.
+    """
     if layer.type in _UNREAD:
         raise ConversionError(
             f"fp16 weights of {layer.type} (layer {layer.name!r}) are not supported; "
