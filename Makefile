@@ -8,18 +8,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: help demo tensorflow test check lint format clean
 
 help: ## list the verbs
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.runtime ## convert the embedded network for every target, verify, matte the samples
 	$(BIN)/python -m mobile_matting_export.demo --output build
 
 tensorflow: $(VENV)/.tensorflow ## add the second converter, --backend onnx2tf
 
-test: $(VENV)/.tests ## all tests, with the real converters and runtimes
-	$(BIN)/python -m pytest --durations=15
+test: $(VENV)/.tests ## all tests, with the real converters and runtimes, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=15
 
 check: $(VENV)/.tests ## the quick tests: no converter, no TensorFlow
-	$(BIN)/python -m pytest -m "not toolchain and not tensorflow and not vulkan"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 -m "not toolchain and not tensorflow and not vulkan"
 
 lint: $(VENV)/.tests ## ruff and mypy
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ format: $(VENV)/.tests ## let ruff rewrite what it can
 clean: ## remove what the verbs made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
 
-# torch first and exactly: with another version pip would bring gigabytes of CUDA along
+# torch first and exactly: a range in another package would take the newest build, CUDA and all
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("mmexport needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)

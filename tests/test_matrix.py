@@ -23,7 +23,7 @@ SIZES = {"modnet": (256, 256)}
 
 # Golden weights are random, and rounding them to fp16 moves some alphas further than trained ones: largest
 # error and MAD with rounded weights, about one and a half times what was measured.
-RANDOM_WEIGHTS_FP16 = {"modnet": (0.3, 0.02), "portraitnet": (0.3, 0.004)}
+RANDOM_WEIGHTS_FP16 = {"modnet": (0.3, 0.02), "portraitnet": (0.35, 0.012)}
 
 # the same graph as mmnet with narrower layers: one target shows that the channel counts fit
 NARROWER = {"mmnet_075", "mmnet_050"}
