@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -77,22 +80,24 @@ def describe_head(head: Head) -> str:
         "logits": f"the softmax of {where}, channel {head.foreground}",
         "probabilities": f"channel {head.foreground} of {where}",
     }
-    return f"alpha is {how[head.kind]} (--head overrides)"
+    return f"alpha is {how[head.kind]} (--head and --foreground override)"
 
 
-def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None) -> Head:
+def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None, foreground: int = 1) -> Head:
     """Find alpha among the results of a stranger's network by running it once.
 
-    The last 4-D result with one or two channels is taken: two channels are class scores
-    (probabilities when they sum to 1), one channel is alpha when within [0, 1], else a logit.
+    Looked for are 4-D maps of one channel (alpha when within [0, 1], else a logit) or two (class
+    scores; probabilities when they sum to 1). A result called ``alpha`` wins, then maps of the input's
+    size, then one channel over two; what is still not single is refused.
 
     Args:
         net: in eval mode.
         image: 1xCxHxW float32, a photograph as the network expects it.
         kind: the head's kind where the user knows it; then only its place is looked for.
+        foreground: channel of the person in two-channel maps.
 
     Raises:
-        UsageError: the forward pass fails, returns NaN, or has no result of fitting width.
+        UsageError: the forward pass fails, returns NaN, or has no result, or several, that fit.
     """
     try:
         with torch.no_grad():
@@ -100,21 +105,39 @@ def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None) ->
     except Exception as error:
         raise UsageError(
             f"{type(net).__name__} failed on an input of {'x'.join(map(str, image.shape))}: {error}. "
-            "Give the input it expects with --size, and --mean, --scale, --color"
+            "It must take one tensor 1x3xHxW of the size given by --size"
         ) from error
-    values = list(result.values()) if isinstance(result, dict) else result
-    candidates = list(values) if isinstance(values, (tuple, list)) else [values]
+    single = not isinstance(result, (dict, tuple, list))
+    results = {0: result} if single else dict(result) if isinstance(result, dict) else dict(enumerate(result))
     widths = (1, 2) if kind is None else _CHANNELS[kind]
-    for index in reversed(range(len(candidates))):
-        output = candidates[index]
-        if not isinstance(output, torch.Tensor) or output.dim() != 4 or output.shape[1] not in widths:
-            continue
-        if not torch.isfinite(output).all():
-            raise UsageError(f"{type(net).__name__} returns NaN or infinity on a photograph: are its weights loaded?")
-        return Head(kind or _kind_of(output), index if isinstance(values, (tuple, list)) else None)  # type: ignore[arg-type]
-    shapes = ", ".join("x".join(map(str, o.shape)) for o in candidates if isinstance(o, torch.Tensor)) or "no tensor"
-    wanted = {1: "1x1xHxW (alpha)", 2: "1x2xHxW (background, foreground)"}
-    raise UsageError(f"{type(net).__name__} returns {shapes}: no map {' or '.join(wanted[width] for width in widths)}")
+    fitting = {name: value for name, value in results.items() if _is_map(value, widths)}
+    name = _choose(fitting, image)
+    if name is None:
+        shapes = ", ".join("x".join(map(str, o.shape)) for o in results.values() if isinstance(o, torch.Tensor))
+        wanted = " or ".join({1: "1x1xHxW (alpha)", 2: "1x2xHxW (background, foreground)"}[width] for width in widths)
+        problem = "more than one may be alpha" if fitting else f"no map {wanted}"
+        remedy = "return alpha alone, or a dict with the key 'alpha'"
+        raise UsageError(f"{type(net).__name__} returns {shapes or 'no tensor'}: {problem}; {remedy}")
+    if not torch.isfinite(fitting[name]).all():
+        raise UsageError(f"{type(net).__name__} returns NaN or infinity on a photograph: are its weights loaded?")
+    found = kind or _kind_of(fitting[name])
+    return Head(found, None if single else list(results).index(name), foreground)  # type: ignore[arg-type]
+
+
+def _is_map(value: object, widths: tuple[int, ...]) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() == 4 and value.shape[1] in widths
+
+
+def _choose(fitting: Mapping[Any, torch.Tensor], image: torch.Tensor) -> Any:
+    """The name of the one map that is alpha, or None when that is not plain."""
+    if "alpha" in fitting:
+        return "alpha"
+    full = [name for name, value in fitting.items() if value.shape[2:] == image.shape[2:]]
+    candidates = full or list(fitting)
+    # beside class scores, which a segmentation branch returns, one channel is the matte
+    lone = [name for name in candidates if fitting[name].shape[1] == 1]
+    chosen = lone if len(lone) == 1 else candidates
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _kind_of(output: torch.Tensor) -> str:

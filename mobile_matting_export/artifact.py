@@ -20,6 +20,9 @@ from mobile_matting_export.errors import UsageError
 SCHEMA = "mmexport.manifest/1"
 MANIFEST = "manifest.json"
 
+# what a write without a file's name fails with when its disk takes nothing more
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -138,27 +141,61 @@ def require_replaceable(folder: Path) -> None:
         raise UsageError(f"{folder} exists and was not made by mmexport: choose another --output, or add --force")
 
 
+def require_writable(folder: Path) -> None:
+    """Refuse, before any work is done, a place where ``folder`` cannot be made.
+
+    Raises:
+        UsageError: names the existing folder that does not take another one.
+    """
+    made = _missing_parents(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent).cleanup()
+    except OSError as error:
+        existing = made[-1].parent if made else folder.parent
+        reason = "not writable" if error.errno == errno.ENOENT else error.strerror
+        raise UsageError(f"cannot make {folder}: {existing} is {reason}; choose another --output") from None
+    finally:
+        _remove_empty(made)
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    """Parents of ``folder`` that do not exist yet, innermost first."""
+    return [place for place in folder.parents if not place.exists()]
+
+
+def _remove_empty(places: list[Path]) -> None:
+    for place in places:
+        with contextlib.suppress(OSError):
+            place.rmdir()
+
+
 @contextlib.contextmanager
 def written_atomically(folder: Path) -> Iterator[Path]:
     """A private folder beside ``folder``, renamed onto it when the block ends well, else removed.
 
+    Parents made for it go with it, unless something else is in them by then.
+
     Raises:
-        UsageError: the place is not writable, or the disk is full. What else fails in the block passes unchanged.
+        UsageError: the place is not writable, or a disk is full. What else fails in the block passes unchanged.
     """
-    scratch: Path | None = None
+    made = _missing_parents(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        scratch.chmod(0o755)
-        yield scratch
-        _swap(scratch, folder)
-    except OSError as error:
-        if not _is_about(error, folder):
-            raise
-        raise _explain(error, folder) from error
-    finally:
-        if scratch is not None:
+        try:
+            scratch.chmod(0o755)
+            yield scratch
+            _swap(scratch, folder)
+        finally:
             shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        explained = _explain(error, folder)
+        if explained is None:
+            raise
+        raise explained from error
+    finally:
+        _remove_empty(made)
 
 
 def _swap(scratch: Path, folder: Path) -> None:
@@ -178,18 +215,36 @@ def _swap(scratch: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _is_about(error: OSError, folder: Path) -> bool:
-    """Whether the failure is one of writing ``folder``; a missing program, say, is another matter."""
-    if not isinstance(error.filename, (str, bytes, os.PathLike)):
-        return True
-    named, parent = Path(os.fsdecode(error.filename)).absolute(), folder.parent.absolute()
-    return named.is_relative_to(parent) or parent.is_relative_to(named)
+def _explain(error: OSError, folder: Path) -> UsageError | None:
+    """What to tell a person, or None where the failure is another matter (a missing program, say).
 
-
-def _explain(error: OSError, folder: Path) -> UsageError:
-    if error.errno == errno.ENOSPC:
+    A failed write names no file: a full disk is then that of ``folder`` or that of a converter's own
+    temporary files, and the sentence says how much is left on both.
+    """
+    reason = error.strerror or str(error)
+    named = error.filename if isinstance(error.filename, (str, bytes, os.PathLike)) else None
+    if named is not None and _is_at(Path(os.fsdecode(named)), folder):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UsageError(f"cannot write {folder}: {reason}; free some space, or choose another --output")
+        return UsageError(f"cannot write {folder}: {reason} ({os.fsdecode(named)}); choose another --output")
+    if error.errno not in _FULL:
+        return None
+    if named is not None:
         return UsageError(
-            f"no space left to write {folder}: free some, or choose another --output; nothing was written"
+            f"cannot write the temporary file {os.fsdecode(named)}: {reason}; free some space there, or set TMPDIR"
         )
-    where = os.fspath(error.filename) if error.filename else str(folder)
-    return UsageError(f"cannot write {folder}: {error.strerror or error} ({where}); choose another --output")
+    scratch = tempfile.gettempdir()
+    return UsageError(
+        f"{reason} while making {folder}: without the unfinished files its disk has {_free(folder.parent)} left, "
+        f"that of temporary files ({scratch}) {_free(Path(scratch))}; free some space, choose another --output, or set "
+        "TMPDIR"
+    )
+
+
+def _is_at(named: Path, folder: Path) -> bool:
+    place, parent = named.absolute(), folder.parent.absolute()
+    return place.is_relative_to(parent) or parent.is_relative_to(place)
+
+
+def _free(place: Path) -> str:
+    return f"{shutil.disk_usage(place).free / 1e6:.1f} MB"

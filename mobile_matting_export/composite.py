@@ -27,22 +27,6 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-def cut_out(picture: Bytes, alpha: Floats) -> Bytes:
-    """Cut the person out: foreground colours with the matte as transparency.
-
-    Args:
-        picture: uint8 H x W x 3, RGB, 0..255.
-        alpha: float32 H x W, 0..1.
-
-    Returns:
-        uint8 H x W x 4, RGBA, not premultiplied.
-
-    Raises:
-        UsageError: the shapes do not fit.
-    """
-    return add_matte(estimate_foreground(picture, alpha), alpha)
-
-
 def composite(picture: Bytes, alpha: Floats, background: Bytes) -> Bytes:
     """Lay the person over a background: ``alpha * foreground + (1 - alpha) * background``, in sRGB values.
 
@@ -61,7 +45,15 @@ def composite(picture: Bytes, alpha: Floats, background: Bytes) -> Bytes:
 
 
 def add_matte(foreground: Bytes, alpha: Floats) -> Bytes:
-    """RGBA uint8 H x W x 4 of foreground colours (``estimate_foreground``) and their matte."""
+    """Cut the person out: foreground colours (``estimate_foreground``) with the matte as transparency.
+
+    Args:
+        foreground: uint8 H x W x 3, RGB, 0..255.
+        alpha: float32 H x W, 0..1.
+
+    Returns:
+        uint8 H x W x 4, RGBA, not premultiplied.
+    """
     opacity = np.rint(np.clip(alpha, 0.0, 1.0) * 255.0).astype(np.uint8)
     return np.dstack([foreground, opacity])
 
@@ -73,7 +65,7 @@ def blend(foreground: Bytes, alpha: Floats, background: Bytes) -> Bytes:
         UsageError: the shapes do not fit.
     """
     if background.shape != foreground.shape:
-        raise UsageError(f"A background of shape {background.shape} does not fit a picture of {foreground.shape}.")
+        raise UsageError(f"a background of shape {background.shape} does not fit a picture of shape {foreground.shape}")
     weight = np.clip(alpha, 0.0, 1.0)[:, :, np.newaxis]
     below = background.astype(np.float32)
     return np.rint(below + weight * (foreground - below)).astype(np.uint8)
@@ -96,7 +88,7 @@ def estimate_foreground(picture: Bytes, alpha: Floats) -> Bytes:
         UsageError: the shapes do not fit.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or alpha.shape != picture.shape[:2]:
-        raise UsageError(f"A matte of shape {alpha.shape} does not fit a picture of shape {picture.shape}.")
+        raise UsageError(f"a matte of shape {alpha.shape} does not fit a picture of shape {picture.shape}")
     weight = np.clip(alpha, 0.0, 1.0).astype(np.float32)
     wide, narrow = _Blur(weight, _WIDE), _Blur(weight, _NARROW)
     foreground = np.empty_like(picture)
@@ -130,7 +122,7 @@ def parse_background(text: str, shape: tuple[int, ...]) -> Bytes:
         return _cover(_load_background(text), height, width)
     if len(color) == 4 and color[3] != 255:
         opaque = "#{:02x}{:02x}{:02x}".format(*color)
-        raise UsageError(f"The background {text} is transparent: give an opaque colour such as {opaque}.")
+        raise UsageError(f"the background {text} is transparent: give an opaque colour such as {opaque}")
     return np.broadcast_to(np.array(color[:3], np.uint8), (height, width, 3)).copy()
 
 
@@ -154,8 +146,8 @@ def _load_background(text: str) -> Bytes:
     path = Path(text)
     if not path.exists():
         raise UsageError(
-            f"The background {text!r} is neither a colour nor a file: "
-            "give a CSS colour name, #rrggbb, or the path of a picture."
+            f"the background {text!r} is neither a colour nor a file: "
+            "give a CSS colour name, #rrggbb, or the path of a picture"
         )
     return load_picture(path)
 

@@ -17,6 +17,7 @@ from mobile_matting_export.artifact import (
     Artifact,
     read_artifact,
     require_replaceable,
+    require_writable,
     write_json,
     written_atomically,
 )
@@ -28,6 +29,7 @@ from mobile_matting_export.network import LoadedNetwork
 from mobile_matting_export.parity import Case, Verdict, compare_graphs, judge_files, make_cases
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
+from mobile_matting_export.second_opinion import emit_by_onnx2tf, require_onnx2tf
 from mobile_matting_export.targets import Limits, Target, choose_precision
 
 # the ledger measures every step on these; the artifact itself is verified on all cases
@@ -69,9 +71,12 @@ def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambd
     """
     plans = [(target, choose_precision(target, job.precision)) for target in job.targets]
     folders = [output_folder(job.output, network, target, precision) for target, precision in plans]
-    if job.overwrite == "ours":
-        for folder in folders:
+    for folder in folders:
+        if job.overwrite == "ours":
             require_replaceable(folder)
+        require_writable(folder)
+    if job.backend == "onnx2tf":
+        require_onnx2tf()
     announce(f"capturing {network.spec.name}")
     cases = make_cases(network, job.images)
     graph = capture(network.module, network.examples())
@@ -130,6 +135,7 @@ def _make_artifact(
         manifest = build_manifest(network, lowered, verdict)
         write_json(scratch / "manifest.json", manifest)
         write_artifact_report(scratch / "report.html", manifest, cases, mattes)
+        announce(f"writing {folder}")
     return read_artifact(folder)
 
 
@@ -160,8 +166,6 @@ def _limits(target: Target, precision: str, job: Job) -> Limits:
 
 def _emitter(target: Target, backend: str) -> Callable[[ExportGraph, str, Path, str], tuple[Path, ...]]:
     if backend == "onnx2tf":
-        from mobile_matting_export.second_opinion import emit_by_onnx2tf
-
         return emit_by_onnx2tf
     return target.format.emit
 

@@ -90,7 +90,7 @@ def run_demo(output: Path, result: Console, progress: Console) -> Path:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_demo_page(page, artifacts, medians, note, pictures)
     except OSError as error:
-        raise UsageError(f"Cannot write {page}: {error.strerror or error}. Choose another --output.") from error
+        raise UsageError(f"cannot write {page}: {error.strerror or error}; choose another --output") from error
     result.print(_table(artifacts, medians))
     for artifact in artifacts:
         if artifact.manifest["accelerator"] == "gpu":

@@ -46,19 +46,19 @@ def load_picture(path: Path) -> npt.NDArray[np.uint8]:
             image.load()
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError as error:
-        raise UsageError(f"Cannot read the picture {path}: there is no such file. Check the path.") from error
+        raise UsageError(f"cannot read the picture {path}: there is no such file; check the path") from error
     except IsADirectoryError as error:
-        raise UsageError(f"Cannot read the picture {path}: it is a folder. Name a file in it.") from error
+        raise UsageError(f"cannot read the picture {path}: it is a folder; name a file in it") from error
     except PermissionError as error:
-        raise UsageError(f"Cannot read the picture {path}: permission denied.") from error
+        raise UsageError(f"cannot read the picture {path}: permission denied") from error
     except UnidentifiedImageError as error:
         raise UsageError(
-            f"Cannot read the picture {path}: it is in no known picture format. Convert it to JPEG or PNG."
+            f"cannot read the picture {path}: it is in no known picture format; convert it to JPEG or PNG"
         ) from error
     except _UNDECODABLE as error:
         raise UsageError(
-            f"Cannot read the picture {path}: {error}. It may be damaged or of an unusual kind: "
-            "copy it again, or save it anew as an 8-bit JPEG or PNG."
+            f"cannot read the picture {path}: {error}; it may be damaged or of an unusual kind: "
+            "copy it again, or save it anew as an 8-bit JPEG or PNG"
         ) from error
 
 
@@ -73,16 +73,16 @@ def list_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         what = "it is a file" if folder.exists() else "there is no such folder"
-        raise UsageError(f"Cannot list pictures in {folder}: {what}. Name a folder with pictures.")
+        raise UsageError(f"cannot list pictures in {folder}: {what}; name a folder with pictures")
     try:
         for places in ([folder], [folder / "image"], sorted(folder.glob("*/image"))):
             found = [sorted(_pictures_in(place), key=lambda path: path.name) for place in places if place.is_dir()]
             if any(found):
                 return [path for pictures in found for path in pictures]
     except PermissionError as error:
-        raise UsageError(f"Cannot list pictures in {folder}: permission denied.") from error
+        raise UsageError(f"cannot list pictures in {folder}: permission denied") from error
     known = " ".join(PICTURE_SUFFIXES)
-    raise UsageError(f"The folder {folder} holds no pictures. Files ending in {known} are taken.")
+    raise UsageError(f"the folder {folder} holds no pictures; files ending in {known} are taken")
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -113,8 +113,8 @@ def to_input(picture: npt.NDArray[np.uint8], image_spec: ImageSpec, size: tuple[
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
         raise UsageError(
-            f"A picture must be uint8 of shape H x W x 3, not {picture.dtype} of shape {picture.shape}. "
-            "Read it with load_picture."
+            f"a picture must be uint8 of shape H x W x 3, not {picture.dtype} of shape {picture.shape}; "
+            "read it with load_picture"
         )
     place = _placement(picture.shape[:2], image_spec, size)
     canvas = np.full((*size, 3), image_spec.fill, np.uint8)
@@ -144,7 +144,7 @@ def from_output(
         UsageError: ``alpha`` is not of shape 1 x 1 x H x W.
     """
     if alpha.ndim != 4 or alpha.shape[:2] != (1, 1) or alpha.size == 0:
-        raise UsageError(f"A matte must be of shape 1 x 1 x H x W, not {alpha.shape}.")
+        raise UsageError(f"a matte must be of shape 1 x 1 x H x W, not {alpha.shape}")
     height, width = picture_shape[:2]
     place = _placement((height, width), image_spec, alpha.shape[2:])
     inner = np.ascontiguousarray(alpha[0, 0, place.rows, place.columns], np.float32)

@@ -16,7 +16,7 @@ from mobile_matting_export import __version__
 from mobile_matting_export.artifact import SCHEMA, describe_files
 from mobile_matting_export.formats.tflite import ONNX2TF_TOOLS
 from mobile_matting_export.graph.cost import count_macs, count_parameters
-from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.network import LoadedNetwork, state_sha256
 from mobile_matting_export.parity import Verdict
 from mobile_matting_export.rewrites.rewrite import Step
 from mobile_matting_export.targets import Target
@@ -49,6 +49,7 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
             "params": sum(p.numel() for p in network.module.parameters()),
             "macs": count_macs(lowered.captured),
             "head": asdict(network.spec.head),
+            "state_sha256": state_sha256(network.module),
             "checkpoint": {"file": checkpoint.file, "sha256": checkpoint.sha256} if checkpoint else None,
         },
         "target": target.name,

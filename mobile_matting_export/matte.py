@@ -54,7 +54,7 @@ def read_image_spec(manifest: Mapping[str, Any]) -> ImageSpec:
         )
     except (KeyError, IndexError, TypeError) as error:
         raise UsageError(
-            f"The manifest does not say how a picture enters the network ({error!r}): convert the network again."
+            f"the manifest does not say how a picture enters the network ({error!r}): convert the network again"
         ) from error
 
 
@@ -94,7 +94,7 @@ def matte_picture(artifact: Artifact, session: Session, picture: npt.NDArray[np.
     if not np.isfinite(alpha).all():
         raise QualityError(
             f"{artifact.title} returned values that are not numbers: fp16 overflows with some networks; "
-            "convert with --precision fp32."
+            "convert with --precision fp32"
         )
     return from_output(alpha, read_image_spec(artifact.manifest), picture.shape)
 
@@ -126,7 +126,7 @@ def write_mattes(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"Cannot make the folder {output}: {error.strerror or error}. Choose another --output."
+            f"cannot make the folder {output}: {error.strerror or error}; choose another --output"
         ) from error
     session = open_session(artifact)
     try:
@@ -173,7 +173,7 @@ def _plan_files(pictures: Sequence[Path], output: Path) -> list[dict[str, Path]]
     for plan in plans:
         for file in plan.values():
             if file.resolve() in sources:
-                raise UsageError(f"The result {file} would replace one of the pictures: choose another --output.")
+                raise UsageError(f"the result {file} would replace one of the pictures: choose another --output")
     return plans
 
 
@@ -190,7 +190,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     except OSError as error:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}. Choose another --output.") from error
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another --output") from error
 
 
 def _nchw(tensor: Mapping[str, Any]) -> tuple[int, int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def load_network(
     size: tuple[int, int] | None = None,
     image: ImageSpec | None = None,
     head: str | None = None,
+    foreground: int = 1,
 ) -> LoadedNetwork:
     """Load a network of the registry, or ``path/to/file.py:callable`` returning an ``nn.Module``.
 
@@ -57,13 +59,14 @@ def load_network(
         size: (H, W), both multiples of what the network needs; default its usual size.
         image: input contract; default the registry's (RGB / 255 for a stranger's network).
         head: ``Head.kind`` of a stranger's network; default: found by running it on a photograph.
+        foreground: channel of the person where a stranger's network returns two.
 
     Raises:
         UsageError: unknown name, no weights, unfit size, a callable that fails.
         CheckpointError: the checkpoint is refused or does not fit.
     """
     if ".py:" in name:
-        return _load_strangers(name, checkpoint, size, image or ImageSpec(), head)
+        return _load_strangers(name, checkpoint, size, image or ImageSpec(), head, foreground)
     if head is not None:
         raise UsageError(f"{name} is known, and so is its head: --head is for networks of your own")
     spec = find_spec(name)
@@ -71,7 +74,9 @@ def load_network(
         spec = replace(spec, image=image)
     path = checkpoint or bundled_weights(spec.name)
     if path is None:
-        raise UsageError(f"{spec.name} has no bundled weights: give --checkpoint FILE. {spec.weights}")
+        raise UsageError(
+            f"{spec.name} has no bundled weights: give --checkpoint FILE. {spec.weights} Repository: {spec.repository}"
+        )
     chosen = size or spec.size
     check_size(spec, chosen)
     loaded = read_checkpoint(path)
@@ -85,12 +90,23 @@ def load_network(
     return LoadedNetwork(spec, spec.name, AlphaNetwork(net, spec.head).eval(), loaded, chosen)
 
 
+def state_sha256(module: nn.Module) -> str:
+    """Hexadecimal sha256 of a module's tensors, by name: the same weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def find_spec(name: str) -> NetworkSpec:
     """The registry's entry of that name.
 
     Raises:
         UsageError: unknown; names the nearest.
     """
+    if name.endswith(".py"):
+        raise UsageError(f"{name}: say which callable of it makes the network, as {name}:build")
     by_name = {spec.name: spec for spec in ALL}
     if name in by_name:
         return by_name[name]
@@ -123,8 +139,15 @@ def check_size(spec: NetworkSpec, size: tuple[int, int]) -> None:
 
 
 def _load_strangers(
-    name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: ImageSpec, head_kind: str | None
+    name: str,
+    checkpoint: Path | None,
+    size: tuple[int, int] | None,
+    image: ImageSpec,
+    head_kind: str | None,
+    foreground: int,
 ) -> LoadedNetwork:
+    if not Path(name.rpartition(":")[0]).is_file():
+        raise UsageError(f"network file {name.rpartition(':')[0]} does not exist")
     if size is None:
         raise UsageError(f"{name}: the input size of a network of your own is needed, for example --size 256x256")
     net = _call_builder(name)
@@ -134,7 +157,7 @@ def _load_strangers(
         load_strictly(net, loaded, {}, name)
     net.eval()
     photograph = to_input(load_picture(sample_pictures()[0]), image, size)
-    head = detect_head(net, torch.from_numpy(photograph), head_kind)
+    head = detect_head(net, torch.from_numpy(photograph), head_kind, foreground)
     spec = NetworkSpec(
         name=f"{Path(name.rpartition(':')[0]).stem}_{name.rpartition(':')[2]}",
         title=type(net).__name__,
@@ -169,7 +192,7 @@ def _call_builder(name: str) -> nn.Module:
         if builder is None:
             names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n)))
             raise UsageError(f"{path} has no {attribute!r}; callables in it: {names or 'none'}")
-        result = builder()
+        result = builder if isinstance(builder, nn.Module) else builder()
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # a script that parses arguments exits when it is imported

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.onnx import ONNX
-from mobile_matting_export.formats.tflite import emit_from_onnx
+from mobile_matting_export.formats.tflite import emit_from_onnx, require_onnx2tf
+
+__all__ = ["emit_by_onnx2tf", "require_onnx2tf"]
 
 
 def emit_by_onnx2tf(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:

@@ -138,7 +138,7 @@ def find_target(name: str) -> Target:
     by_name = {target.name: target for target in TARGETS}
     if name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"unknown target {name!r}: {hint}Targets are {', '.join(by_name)}")
 

@@ -11,7 +11,7 @@ from mobile_matting_export.artifact import Artifact, file_sha256
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.matte import read_image_spec
-from mobile_matting_export.network import LoadedNetwork, load_network
+from mobile_matting_export.network import LoadedNetwork, load_network, state_sha256
 from mobile_matting_export.parity import judge_files, make_cases
 from mobile_matting_export.targets import Limits, find_target
 
@@ -67,8 +67,22 @@ def _load_original(artifact: Artifact, checkpoint: Path | None, network: str | N
     size = (shape[1], shape[2]) if image["layout"] == "NHWC" else (shape[2], shape[3])
     weights = _find_weights(described, checkpoint)
     source = network or described["source"]
-    head = described["head"]["kind"] if ".py:" in source else None
-    return load_network(source, weights, size, read_image_spec(artifact.manifest), head)
+    head = described["head"]
+    own = ".py:" in source
+    loaded = load_network(
+        source,
+        weights,
+        size,
+        read_image_spec(artifact.manifest),
+        head["kind"] if own else None,
+        head["foreground"] if own else 1,
+    )
+    if state_sha256(loaded.module) != described["state_sha256"]:
+        raise UsageError(
+            f"the weights of {source} are not those this artifact was made from: does the callable draw new ones "
+            "each time? Save them, and give the file with --checkpoint when converting"
+        )
+    return loaded
 
 
 def _find_weights(described: dict[str, Any], given: Path | None) -> Path | None:

@@ -154,12 +154,26 @@ def test_states_are_concatenated_behind_the_image() -> None:
         (lambda image: torch.sigmoid(scores(image)), Head("logits")),
         (logit, Head("logit")),
         (lambda image: torch.sigmoid(logit(image)), Head("alpha")),
-        (lambda image: (logit(image), matte(image)), Head("alpha", 1)),
+        (lambda image: (scores(image), matte(image)), Head("alpha", 1)),
+        (lambda image: (matte(image), functional.avg_pool2d(matte(image), 4)), Head("alpha", 0)),
+        (lambda image: {"alpha": matte(image), "coarse": matte(image)}, Head("alpha", 0)),
         (lambda image: (matte(image), image), Head("alpha", 0)),
         (lambda image: [scores(image), image.mean()], Head("logits", 0)),
         (lambda image: {"features": image, "matte": matte(image), "loss": None}, Head("alpha", 1)),
     ],
-    ids=["logits", "softmax", "two_sigmoids", "logit", "sigmoid", "last", "features_last", "scalar_last", "dict"],
+    ids=[
+        "logits",
+        "softmax",
+        "two_sigmoids",
+        "logit",
+        "sigmoid",
+        "matte_over_classes",
+        "full_size_over_coarse",
+        "named_alpha",
+        "features_last",
+        "scalar_last",
+        "dict",
+    ],
 )
 def test_detect_head_finds_alpha_and_its_form(compute: Callable[[torch.Tensor], object], head: Head) -> None:
     assert detect_head(Returns(compute), IMAGE) == head
@@ -195,3 +209,14 @@ def test_detect_head_explains_a_failing_forward_pass() -> None:
 def test_detect_head_refuses_a_matte_of_nan() -> None:
     with pytest.raises(UsageError, match="NaN"):
         detect_head(Returns(lambda image: matte(image) * float("nan")), IMAGE)
+
+
+def test_detect_head_refuses_to_choose_between_equals() -> None:
+    with pytest.raises(UsageError, match=r"1x1x16x24, 1x1x16x24: more than one may be alpha; .* key 'alpha'"):
+        detect_head(Returns(lambda image: (matte(image), matte(image))), IMAGE)
+
+
+def test_detect_head_believes_the_user_about_kind_and_foreground() -> None:
+    net = Returns(lambda image: (matte(image), scores(image)))
+    assert detect_head(net, IMAGE, "logits", 0) == Head("logits", 1, 0)
+    assert detect_head(net, IMAGE, "logit") == Head("logit", 0)

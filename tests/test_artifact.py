@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -132,36 +133,51 @@ def test_failures_of_other_things_in_the_block_pass_unchanged(tmp_path: Path) ->
     assert names(tmp_path) == []
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("needs the program mount")
-    if done.returncode != 0:
-        pytest.skip(f"this machine does not let root mount a small file system: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_explained_and_keeps_the_old_folder(tiny_disk: Path) -> None:
     old = write_one(tiny_disk / "mine", b"old")
-    with pytest.raises(UsageError, match=r"no space left to write .*mine: .*--output; nothing was written"):
+    with pytest.raises(
+        UsageError,
+        match=r"No space left on device while making .*mine: .* its disk has .*--output",
+    ):
         write_one(tiny_disk / "mine", bytes(2_000_000))
     assert read_artifact(tiny_disk / "mine") == old
     assert names(tiny_disk) == ["mine"]
 
 
-def test_no_space_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no space left"), written_atomically(tmp_path / "mine"):
-        raise OSError(28, "No space left on device")
+FULL_DISKS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS]
+
+
+def test_a_write_that_fails_names_both_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sentence = rf"No space left on device while making .*mine: .* its disk has [\d.]+ MB left.*\({tmp_path}\) [\d.]+ MB"
+    with pytest.raises(UsageError, match=sentence), written_atomically(tmp_path / "mine"):
+        Path("/dev/full").write_bytes(b"x")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_of_the_output_is_explained(tmp_path: Path, number: int) -> None:
+    sentence = rf"cannot write .*mine: {os.strerror(number)}; free some space, or choose another --output"
+    with pytest.raises(UsageError, match=sentence), written_atomically(tmp_path / "mine") as scratch:
+        raise OSError(number, os.strerror(number), str(scratch / "net.tflite"))
+
+
+@pytest.mark.parametrize("number", FULL_DISKS)
+def test_a_full_disk_of_temporary_files_is_not_blamed_on_the_output(tmp_path: Path, number: int) -> None:
+    output = tmp_path / "output" / "mine"
+    with pytest.raises(UsageError) as caught, written_atomically(output):
+        raise OSError(number, os.strerror(number), str(tmp_path / "temporary" / "net.onnx"))
+    assert f"cannot write the temporary file {tmp_path}/temporary/net.onnx: {os.strerror(number)}" in str(caught.value)
+    assert "TMPDIR" in str(caught.value) and "--output" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EPIPE])
+def test_an_unnamed_failure_is_not_claimed_to_be_about_the_output(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)) as caught, written_atomically(tmp_path / "mine"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.errno == number
 
 
 @pytest.mark.parametrize("value", [{"b": 1, "a": [1.5, None, "ß"]}, [], {"x": 0.1 + 0.2}])

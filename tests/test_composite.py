@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobile_matting_export.composite import composite, cut_out, estimate_foreground, parse_background
+from mobile_matting_export.composite import add_matte, composite, estimate_foreground, parse_background
 from mobile_matting_export.errors import UsageError
 
 
@@ -69,7 +69,7 @@ def test_the_foreground_of_a_textured_person_is_nearer_than_the_picture() -> Non
 
 def test_cut_out_carries_the_matte_as_transparency() -> None:
     alpha = np.array([[0.0, 0.25, 1.0]], np.float32)
-    result = cut_out(noise(1, 3), alpha)
+    result = add_matte(estimate_foreground(noise(1, 3), alpha), alpha)
     assert result.shape == (1, 3, 4) and result.dtype == np.uint8
     np.testing.assert_array_equal(result[0, :, 3], [0, 64, 255])
     np.testing.assert_array_equal(result[:, :, :3], estimate_foreground(noise(1, 3), alpha))
@@ -77,7 +77,7 @@ def test_cut_out_carries_the_matte_as_transparency() -> None:
 
 def test_alpha_outside_its_range_is_clipped() -> None:
     alpha = np.array([[-0.5, 1.5]], np.float32)
-    np.testing.assert_array_equal(cut_out(noise(1, 2), alpha)[0, :, 3], [0, 255])
+    np.testing.assert_array_equal(add_matte(noise(1, 2), alpha)[0, :, 3], [0, 255])
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -103,4 +103,4 @@ def test_missed_limit_names_the_rewrite_that_broke_the_matte(tmp_path: Path) -> 
     broken = dataclasses.replace(target, rewrites=(*target.rewrites, careless))
     with pytest.raises(QualityError, match="First broken by rewrite halve_alpha"):
         convert_network(load_network("ldn_fb"), Job((broken,), tmp_path))
-    assert not list((tmp_path / "ldn_fb").iterdir())
+    assert not list(tmp_path.iterdir())

@@ -85,4 +85,4 @@ def test_no_mode_within_the_limits_leaves_nothing(target_with_errors: Callable[.
     with pytest.raises(QualityError, match=r"max error 0\.4 .*lowering to ncnn"):
         convert_network(network, Job((target,), tmp_path))
 
-    assert not list((tmp_path / "ldn_fb").iterdir())
+    assert not list(tmp_path.iterdir())

@@ -156,7 +156,7 @@ def test_a_wrong_background_writes_nothing_and_closes_the_session(tmp_path: Path
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, session: LeftHalf) -> None:
     path = save_picture(tmp_path / "me.png")
-    with pytest.raises(UsageError, match="Cannot make the folder"):
+    with pytest.raises(UsageError, match="cannot make the folder"):
         write_mattes(make_artifact(), [path], path)
 
 

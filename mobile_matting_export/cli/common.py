@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobile_matting_export.artifact import finite
+from mobile_matting_export.cli.stop import raise_if_stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,14 +43,24 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Callable[[str], None]]:
-        """A function to call with a sentence as each of ``total`` steps begins; shown on stderr."""
+        """A function to call with a sentence as each of ``total`` steps begins; shown on stderr.
+
+        It raises KeyboardInterrupt when the command was told to stop meanwhile.
+        """
+        with self._shown(total) as show:
+
+            def announce(message: str) -> None:
+                raise_if_stopped()
+                show(message)
+
+            yield announce
+
+    def _shown(self, total: int) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         if self.level < 0:
-            yield lambda message: None
-        elif not sys.stderr.isatty():
-            yield lambda message: click.echo(message, err=True)
-        else:
-            with _bar(total) as announce:
-                yield announce
+            return contextlib.nullcontext(lambda message: None)
+        if not sys.stderr.isatty():
+            return contextlib.nullcontext(lambda message: click.echo(message, err=True))
+        return _bar(total)
 
     def note(self, message: str) -> None:
         """A remark on stderr, dropped by ``-q``."""

@@ -1,7 +1,8 @@
 """Defaults from ``mmexport.toml`` or ``[tool.mmexport]`` of pyproject.toml in the working folder.
 
 Keys are the long flags of ``convert`` (``target`` may be a list), and a ``[network]`` table: name,
-checkpoint, size, mean, scale, color, resize, fill, head. What the table says holds for the network it
+checkpoint, size, mean, scale, color, resize, fill, head,
+foreground. What the table says holds for the network it
 names: another one on the command line keeps its own. Flags win over ``MMEXPORT_*`` variables, those
 over the file.
 """
@@ -27,7 +28,7 @@ _CONVERT_KEYS = {
     "backend",
     "calibration",
 }
-DESCRIPTION_KEYS = ("checkpoint", "size", "mean", "scale", "color", "resize", "fill", "head")
+DESCRIPTION_KEYS = ("checkpoint", "size", "mean", "scale", "color", "resize", "fill", "head", "foreground")
 """What a configuration says of the network it names, and of no other."""
 
 _NETWORK_KEYS = {"name", *DESCRIPTION_KEYS}

@@ -29,7 +29,7 @@ DEFAULT_NETWORK = "mmnet"
     "target",
     multiple=True,
     envvar="MMEXPORT_TARGET",
-    help="Target; may be repeated. See `mmexport targets`.",
+    help="tflite-cpu, tflite-gpu, ncnn-cpu, ncnn-vulkan, onnx; may be repeated.",
 )
 @click.option(
     "--checkpoint",
@@ -46,6 +46,7 @@ DEFAULT_NETWORK = "mmnet"
 @click.option(
     "--color",
     type=click.Choice(["RGB", "BGR"], case_sensitive=False),
+    metavar="[RGB|BGR]",
     envvar="MMEXPORT_COLOR",
     help="Channel order of the network.",
 )
@@ -61,6 +62,13 @@ DEFAULT_NETWORK = "mmnet"
     type=click.Choice(["alpha", "logit", "logits", "probabilities"]),
     envvar="MMEXPORT_HEAD",
     help="What your own network returns; default: found by running it on a sample picture.",
+)
+@click.option(
+    "--foreground",
+    type=click.IntRange(0, 1),
+    default=1,
+    envvar="MMEXPORT_FOREGROUND",
+    help="Channel of the person where your own network returns two; default 1.",
 )
 @click.option("--calibration", envvar="MMEXPORT_CALIBRATION", help="Folder of pictures for --precision int8.")
 @click.option("--images", envvar="MMEXPORT_IMAGES", help="Folder of pictures to verify on; default: bundled samples.")
@@ -102,6 +110,7 @@ def convert(
     precision: str | None,
     size: tuple[int, int] | None,
     head: str | None,
+    foreground: int,
     calibration: str | None,
     images: str | None,
     max_error: float | None,
@@ -112,7 +121,7 @@ def convert(
     force: bool,
     **image_flags: Any,
 ) -> None:
-    r"""Convert NETWORK to one verified artifact per target.
+    """Convert NETWORK to one verified artifact per target.
 
     NETWORK is a name of `mmexport networks` or path/to/file.py:callable returning an nn.Module;
     without it, the one that mmexport.toml names, else mmnet.
@@ -132,7 +141,8 @@ def convert(
     _raise_config_error()
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
-    rows = tuple(find_target(name) for name in dict.fromkeys(target))
+    names = [name.strip() for given in target for name in given.split(",")]
+    rows = tuple(find_target(name) for name in dict.fromkeys(names))
     _refuse_backend(backend, [row.format.name for row in rows])
     if calibration is not None and precision != "int8":
         raise UsageError("--calibration is for --precision int8: fp32 and fp16 need none")
@@ -143,6 +153,7 @@ def convert(
             key: given.params[key] for key in DESCRIPTION_KEYS if given.get_parameter_source(key) not in _CONFIGURED
         }
         checkpoint, size, head = kept.get("checkpoint"), kept.get("size"), kept.get("head")
+        foreground = kept.get("foreground", 1)
         image_flags = {key: kept.get(key) for key in image_flags}
     job = Job(
         targets=rows,
@@ -154,9 +165,14 @@ def convert(
         backend=backend,
         overwrite="anything" if force else "ours",
     )
-    with output.progress(total=2 + len({row.rewrites for row in rows}) + 2 * len(rows)) as announce:
+    with output.progress(total=2 + len({row.rewrites for row in rows}) + 3 * len(rows)) as announce:
         loaded = load_network(
-            name, None if checkpoint is None else Path(checkpoint), size, _image_spec(name, image_flags), head
+            name,
+            None if checkpoint is None else Path(checkpoint),
+            size,
+            _image_spec(name, image_flags),
+            head,
+            foreground,
         )
         if ".py:" in name:
             announce(f"{name}: {describe_head(loaded.spec.head)}")

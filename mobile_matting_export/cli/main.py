@@ -15,6 +15,7 @@ from mobile_matting_export.cli.convert import convert
 from mobile_matting_export.cli.doctor import doctor
 from mobile_matting_export.cli.matte import matte
 from mobile_matting_export.cli.networks import networks
+from mobile_matting_export.cli.stop import stop_code, stoppable
 from mobile_matting_export.cli.targets import targets
 from mobile_matting_export.cli.verify import verify
 from mobile_matting_export.errors import MmexportError, UsageError
@@ -36,7 +37,7 @@ Exit codes:
 @click.version_option(__version__, prog_name="mmexport")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    r"""Put a trained portrait-matting network on a phone: fast, small, and provably the same matte.
+    """Put a trained portrait-matting network on a phone: fast, small, and provably the same matte.
 
     \b
     Try:  mmexport convert --target tflite-gpu
@@ -62,15 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; never a traceback without ``-v``."""
     try:
-        return (
-            cli.main(list(arguments), prog_name="mmexport", standalone_mode=False, auto_envvar_prefix="MMEXPORT") or 0
-        )
+        names = {"prog_name": "mmexport", "auto_envvar_prefix": "MMEXPORT"}
+        with stoppable():
+            return cli.main(list(arguments), standalone_mode=False, **names) or 0
     except click.ClickException as error:
         error.show()
         return _report_as_json(arguments, error.format_message(), error.exit_code)
     except click.exceptions.Abort:
-        click.echo("mmexport: stopped; nothing half-written is left", err=True)
-        return 130
+        message = "stopped; nothing half-written is left"
+        click.echo(f"mmexport: {message}", err=True)
+        return _report_as_json(arguments, message, stop_code())
     except MmexportError as error:
         if _is_verbose(arguments):
             traceback.print_exc()

@@ -18,7 +18,7 @@ _KINDS = ("alpha", "cutout", "composite")
 @click.option("--background", help="Colour (name or #rrggbb) or picture behind the composite.")
 @output_options
 def matte(artifact: str, images: tuple[str, ...], output_folder: str, background: str | None, output: Output) -> None:
-    r"""Matte IMAGES with ARTIFACT: alpha, cut-out and composite PNGs at each picture's own size.
+    """Matte IMAGES with ARTIFACT: alpha, cut-out and composite PNGs at each picture's own size.
 
     \b
     Example:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--network", help="path/to/file.py:callable, where the manifest's path does not lead to it.")
 @output_options
 def verify(artifact: str, images: str | None, checkpoint: str | None, network: str | None, output: Output) -> None:
-    r"""Run ARTIFACT in its runtime and compare it with the original network.
+    """Run ARTIFACT in its runtime and compare it with the original network.
 
     ARTIFACT is a folder made by `mmexport convert`, or a file in it. Exit code 4 when the alpha
     is further from the network's than the limits in the manifest.

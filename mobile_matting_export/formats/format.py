@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mobile_matting_export.errors import ConversionError
+
 if TYPE_CHECKING:  # a process that only runs a file needs no torch
     import numpy as np
     import torch
@@ -25,10 +27,31 @@ class ExportGraph:
     ``module`` is an FX graph of ATen operators: positional float32 NCHW inputs in the order of
     ``inputs`` (name -> example of batch 1, which also fixes the size), and one float32 tensor
     1x1xHxW ``alpha`` in [0, 1] as its result.
+
+    Raises:
+        ConversionError: the examples are not those of the graph's inputs, by name and order, or one is
+            no float32 frame of shape 1xCxHxW, or is called as the output.
     """
 
     module: fx.GraphModule
     inputs: Mapping[str, torch.Tensor]
+
+    def __post_init__(self) -> None:
+        names = [str(node.target) for node in self.module.graph.nodes if node.op == "placeholder"]
+        if names != list(self.inputs):
+            raise ConversionError(
+                f"the graph takes the inputs {', '.join(names) or 'none'}, but there are examples for "
+                f"{', '.join(self.inputs) or 'none'}; give one example per input, in order"
+            )
+        for name, example in self.inputs.items():
+            # by its text: this module must not import torch
+            if str(example.dtype) != "torch.float32" or example.ndim != 4 or example.shape[0] != 1:
+                raise ConversionError(
+                    f"input {name!r} is {example.dtype} of shape {tuple(example.shape)}; files are made for one "
+                    "float32 frame of shape 1xCxHxW"
+                )
+        if "alpha" in self.inputs:
+            raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
 
 
 class Session(Protocol):

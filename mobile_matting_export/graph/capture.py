@@ -8,9 +8,11 @@ from. All rewrites and lowerings start from this graph.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,16 +47,28 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.GraphMo
 
 def _export(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _quiet_logging():
             warnings.simplefilter("ignore")
             return torch.export.export(module, examples, strict=False).run_decompositions({})
     except Exception as error:  # torch.export raises whatever the network's own code raises
+        inner = getattr(module, "net", module)  # the user's own, behind the head
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConversionError(
-            f"torch.export could not capture {type(module).__name__}: {reason}{user_line(error)}. "
+            f"torch.export could not capture {type(inner).__name__}: {reason}{user_line(error)}. "
             "Branches on tensor values and sizes read at run time cannot be exported: "
             "replace them by tensor operations or constants for the chosen --size."
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """Hold back torch's log: it prints whole graphs before the exception that we turn into a sentence."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModule:

@@ -15,7 +15,7 @@ from mobile_matting_export.networks.spec import Head, ImageSpec, NetworkSpec
 
 
 class LDNFB(nn.Module):
-    """The network of the paper: eight convolutions, no normalisation.
+    """The network of the paper: eight convolutions, no normalization.
 
     Input N x 3 x H x W, RGB as (pixel - 127.5) / 127.5, H and W even (128 x 128 in the paper).
     Result (seg, alpha, a, b, c): ``seg`` N x 2 x H x W softmax scores (background, person),

@@ -5,7 +5,7 @@ AAAI 2022 (arXiv 2011.11961). Origin: https://github.com/ZHKKKe/MODNet; Apache-2
 This is the released network: a squeeze-and-excitation block stands where the paper has its e-ASPP.
 
 Input: RGB, (pixel - 127.5) / 127.5. Output: the alpha matte, with sigmoid applied. Half of the
-channels are normalised over the picture at hand, so size and crop change every pixel of the result.
+channels are normalized over the picture at hand, so size and crop change every pixel of the result.
 """
 
 from __future__ import annotations

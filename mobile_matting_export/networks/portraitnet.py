@@ -124,7 +124,7 @@ class PortraitNet(nn.Module):
             x: float32 N x ``channels`` x H x W, H and W multiples of 32 (usually 224). Channels 0-2
                 are BGR, ``(pixel - (103.94, 116.78, 123.68)) * 0.017`` of pixels 0..255. Channel 3,
                 in the video variant, is the previous frame's foreground probability in [0, 1] at
-                the same size, not normalised, all zeros on the first frame.
+                the same size, not normalized, all zeros on the first frame.
 
         Returns:
             float32 N x 2 x H x W logits: background, foreground (any real number).

@@ -2,8 +2,9 @@
 
 Finds: ``avg_pool2d`` with symmetric padding, count_include_pad, and no divisor of its own.
 Refuses: ceil_mode (its last window is cut), and windows above 5x5 (k^2 weights cost more than they save).
-Exact: yes (float32 rounding). Without it TFLite gets PAD + AVERAGE_POOL_2D, which runtimes have
-summed wrongly at borders.
+Exact: yes (float32 rounding). Without it TFLite gets PAD + AVERAGE_POOL_2D, and the source of TensorFlow's
+GPU delegate (``transformations/merge_padding_with.cc``) merges the two into a pool that divides by the
+pixels inside the picture only: wrong at borders (read there, not measured on a device).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
         if not is_op(node, BATCH_NORM):
             continue
         if len(shape(node)) != 4:
-            refusals.append(f"{describe(node)}: kept, it does not normalise a map")
+            refusals.append(f"{describe(node)}: kept, it does not normalize a map")
             continue
         affine = _affine_of(graph_module, node)
         producer = node.args[0]

@@ -2,7 +2,9 @@
 
 y = (x - m) / sqrt(mean((x - m)^2) + eps), never E[x^2] - m^2, which cancels. The mean over H x W is
 a mean over W, then over H: exact, no reshape, and no sum over more than one side of the map, which
-half precision cannot hold (a two-axis sum over 65,536 values was wrong on a phone's GPU).
+half precision cannot hold. Reported, not measured here: over 512x512 the norm was wrong on a Mali GPU until
+its means were cascaded (google-ai-edge/litert-samples, pull request 200); sums above 65504 come out as
+infinity or NaN on GPUs (google-ai-edge/LiteRT, issue 9249).
 Finds: ``instance_norm`` on 4-D maps without running statistics.
 Refuses: running statistics (fold them as a batch norm first).
 Exact: yes (float32 rounding, 1e-6). Without it a TFLite file holds two TRANSPOSE per norm.

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .augment import Augmenter
-from .portraits import Portraits
+from models.training.augment import Augmenter
+from models.training.portraits import Portraits
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 Predict = Callable[[nn.Module, torch.Tensor], torch.Tensor]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import nn
 
 from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.graph.capture import capture
 
 
 class Block(nn.Module):
@@ -39,17 +40,8 @@ class SmallMatting(nn.Module):
 
 
 def graph_of(module: nn.Module, **inputs: torch.Tensor) -> ExportGraph:
-    """The ATen graph of ``module``, as capture hands it to a format (no guards, one tensor out)."""
-    exported = torch.export.export(module.eval(), tuple(inputs.values()), strict=False).module()
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in exported.graph.nodes:
-        if node.op == "output":
-            result = node.args[0]
-            graph.output(copies[result[0] if isinstance(result, list | tuple) else result])
-        elif node.op != "call_module":
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    return ExportGraph(fx.GraphModule(exported, graph), inputs)
+    """The ATen graph of ``module``."""
+    return ExportGraph(capture(module.eval(), inputs), inputs)
 
 
 @pytest.fixture(scope="session")

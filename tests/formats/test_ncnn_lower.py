@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mobile_matting_export.artifact import written_atomically
 from mobile_matting_export.errors import ConversionError, UsageError
 from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.ncnn import NCNN, converter, lower
@@ -234,26 +235,6 @@ def test_unused_input_is_refused_because_pnnx_swaps_the_others(tmp_path: Path) -
         emitted(graph_of(IgnoresFirst(nn.ReLU()), "image", "previous"), "fp32", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["alpha", "two words", "1st"])
-def test_input_name_that_is_no_blob_name_is_refused(name: str, tmp_path: Path) -> None:
-    graph = graph_of(Small(nn.ReLU()))
-    with pytest.raises(ConversionError, match=name):
-        emitted(ExportGraph(graph.module, {name: graph.inputs["image"]}), "fp32", tmp_path)
-
-
-def test_example_that_is_not_one_float_frame_is_refused(tmp_path: Path) -> None:
-    graph = graph_of(Small(nn.ReLU()))
-    with pytest.raises(ConversionError, match="1xCxHxW"):
-        emitted(ExportGraph(graph.module, {"image": torch.zeros(2, 3, *SIZE)}), "fp32", tmp_path)
-
-
-def test_number_of_examples_must_be_that_of_the_inputs(tmp_path: Path) -> None:
-    graph = graph_of(Small(nn.ReLU()))
-    two = {"image": graph.inputs["image"], "previous": graph.inputs["image"]}
-    with pytest.raises(ConversionError, match="1 inputs but 2 examples"):
-        emitted(ExportGraph(graph.module, two), "fp32", tmp_path)
-
-
 def test_precision_that_is_not_offered_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="fp32 or fp16"):
         emitted(graph_of(Small(nn.ReLU())), "int8", tmp_path)
@@ -293,6 +274,28 @@ def test_converter_that_fails_is_told_from_one_that_worked(
     pretend(monkeypatch, tmp_path, script)
     with pytest.raises(ConversionError, match=reason):
         emitted(graph_of(Small(nn.ReLU())), "fp32", tmp_path)
+
+
+def test_full_disk_that_the_converter_overlooks_is_explained(
+    tiny_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, tmp_path, "cat /dev/zero > network.ncnn.param 2> /dev/null; : > network.ncnn.bin; exit 0")
+    with (
+        pytest.raises(UsageError, match=r"No space left on device while making .*mine: .* its disk has 1\.0 MB left"),
+        written_atomically(tiny_disk / "mine") as scratch,
+    ):
+        emitted(graph_of(Small(nn.ReLU())), "fp32", scratch)
+    assert list(tiny_disk.iterdir()) == []
+
+
+def test_full_disk_before_the_converter_is_explained(tiny_disk: Path) -> None:
+    large = nn.Conv2d(4, 4, 151, padding=75)
+    with (
+        pytest.raises(UsageError, match=r"No space left on device while making .*mine"),
+        written_atomically(tiny_disk / "mine") as scratch,
+    ):
+        emitted(graph_of(Small(large)), "fp32", scratch)
+    assert list(tiny_disk.iterdir()) == []
 
 
 def test_converter_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

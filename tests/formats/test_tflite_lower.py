@@ -176,18 +176,6 @@ def test_expand_is_explained_with_its_layer(tflite_graph: Callable[..., ExportGr
         TFLITE.emit(graph, "fp32", tmp_path, "net")
 
 
-def test_number_of_inputs_must_fit(small_graph: ExportGraph, tmp_path: Path) -> None:
-    image = torch.rand(1, 3, 32, 24)
-    with pytest.raises(ConversionError, match=r"takes 1 inputs.*but 2 are named"):
-        TFLITE.emit(ExportGraph(small_graph.module, {"image": image, "other": image}), "fp32", tmp_path, "net")
-
-
-@pytest.mark.parametrize("image", [torch.rand(2, 3, 32, 24), torch.rand(3, 32, 24), torch.zeros(1, 3, 32, 24).half()])
-def test_inputs_must_be_one_float_image(small_graph: ExportGraph, image: torch.Tensor, tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="inputs must be float32 of shape 1xCxHxW; image is"):
-        TFLITE.emit(ExportGraph(small_graph.module, {"image": image}), "fp32", tmp_path, "net")
-
-
 def test_unknown_precision_is_refused(small_graph: ExportGraph, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="fp32 or fp16, not as int4"):
         TFLITE.emit(small_graph, "int4", tmp_path, "net")

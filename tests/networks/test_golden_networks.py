@@ -146,10 +146,10 @@ def test_image_spec_makes_the_golden_input_from_its_picture(spec: NetworkSpec, s
     with safe_open(shared / "networks" / f"{spec.name}.safetensors", framework="pt") as file:
         picture, expected = file.get_tensor("image"), file.get_tensor("input").float()
 
-    torch.testing.assert_close(normalised(picture, spec.image), expected[:, :3], rtol=0, atol=INPUT_ROUNDING)
+    torch.testing.assert_close(normalized(picture, spec.image), expected[:, :3], rtol=0, atol=INPUT_ROUNDING)
 
 
-def normalised(picture: torch.Tensor, image: ImageSpec) -> torch.Tensor:
+def normalized(picture: torch.Tensor, image: ImageSpec) -> torch.Tensor:
     """H x W x 3 uint8 RGB to 1 x 3 x H x W as the network wants it, without resizing."""
     pixels = picture.float()
     if image.color == "BGR":

@@ -126,6 +126,10 @@ def test_norm_on_half_of_the_channels_is_folded_into_that_half(attempt: Any, for
             "avg_pool2d at 1 pads",
         ),
         (
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2, divisor_override=3), nn.BatchNorm2d(4)),
+            "avg_pool2d at 1 divides by another number",
+        ),
+        (
             nn.Sequential(nn.Conv2d(3, 4, 1), nn.ZeroPad2d(1), nn.BatchNorm2d(4)),
             "pad at 1 is not linear per channel",
         ),
@@ -156,7 +160,7 @@ def test_norm_of_a_vector_is_refused(attempt: Any) -> None:
     trial = attempt(FOLD_BATCHNORM, network)
 
     assert (trial.outcome.changes, trial.count(aten.batch_norm.default)) == (0, 1)
-    assert trial.outcome.refusals == ("batch_norm at 3: kept, it does not normalise a map",)
+    assert trial.outcome.refusals == ("batch_norm at 3: kept, it does not normalize a map",)
 
 
 def test_two_norms_in_a_row_are_both_folded(attempt: Any) -> None:

@@ -13,6 +13,7 @@ from mobile_matting_export.errors import ConversionError
 TIMEOUT_S = 1800
 """pnnx runs the network to learn its shapes: seconds for most, half a minute at 512x512 on one core."""
 
+_PROBE = 65_536
 _DISAGREEMENT = re.compile(r"unsupported|not supported", re.IGNORECASE)
 
 
@@ -43,6 +44,7 @@ def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float
     Raises:
         ConversionError: the program failed, was stopped, wrote nothing, or said that it met something
             unsupported (which does not stop it).
+        OSError: the disk is full.
     """
     stem = torchscript.with_suffix("")
     param, weights = stem.with_suffix(".ncnn.param"), stem.with_suffix(".ncnn.bin")
@@ -78,6 +80,7 @@ def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float
         raise ConversionError(
             f"pnnx could not be started: {error}; reinstall it: pip install --force-reinstall pnnx"
         ) from error
+    _require_space(torchscript.parent)
     log = done.stdout + done.stderr
     if done.returncode != 0:
         raise ConversionError(f"pnnx failed with exit status {done.returncode}: {_last_words(log)}")
@@ -90,6 +93,13 @@ def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float
     if not (param.is_file() and weights.is_file()):
         raise ConversionError(f"pnnx ended without an error but wrote no model: {_last_words(log)}")
     return param, weights
+
+
+def _require_space(folder: Path) -> None:
+    """Fail as a write on a full disk fails: pnnx does not look whether its own succeeded."""
+    probe = folder / "probe"
+    probe.write_bytes(bytes(_PROBE))
+    probe.unlink()
 
 
 def _disagreement(log: str) -> str | None:

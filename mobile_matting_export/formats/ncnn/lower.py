@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import warnings
 from pathlib import Path
@@ -45,7 +46,8 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
     if precision not in PRECISIONS:
         raise UsageError(f"ncnn files are written as {' or '.join(PRECISIONS)}, not as {precision!r}")
     refuse_silent_errors(graph)
-    with tempfile.TemporaryDirectory(prefix="mmexport-ncnn-") as scratch:
+    # beside the result: a disk that is full is then the one the caller named
+    with tempfile.TemporaryDirectory(prefix=".pnnx-", dir=folder) as scratch:
         torchscript = Path(scratch) / "network.pt"
         _trace(graph, torchscript)
         shapes = [tuple(example.shape) for example in graph.inputs.values()]
@@ -120,7 +122,10 @@ def _trace(graph: ExportGraph, path: Path) -> None:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         module = graph.module.eval()
         traced = torch.jit.trace(module, tuple(graph.inputs.values()), check_trace=False)
-        torch.jit.save(traced, path)
+        # by way of memory: torch's own writer raises a bare RuntimeError on a full disk
+        content = io.BytesIO()
+        torch.jit.save(traced, content)
+        path.write_bytes(content.getbuffer())
 
 
 def _refuse_unconverted(network: ParamFile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,27 +15,27 @@ from mobile_matting_export.formats.ncnn.param import ParamSyntaxError, read
 def strict_fp32(options: Any) -> None:
     """Set an ``ncnn.Option`` to float32 on one CPU thread, whatever the weights are stored as."""
     _one_cpu_thread(options)
-    _set_fp16(options, False)
+    _set_arithmetic(options, "fp32")
 
 
 def fp16_on_cpu(options: Any) -> None:
     """Set an ``ncnn.Option`` to one CPU thread and fp16 wherever the CPU has it."""
     _one_cpu_thread(options)
-    _set_fp16(options, True)
+    _set_arithmetic(options, "fp16")
 
 
 def fp16_on_vulkan(options: Any) -> None:
     """Set an ``ncnn.Option`` to the Vulkan device with fp16 storage and arithmetic, as phones run it."""
     options.num_threads = 1
     options.use_vulkan_compute = True
-    _set_fp16(options, True)
+    _set_arithmetic(options, "fp16")
 
 
 def fp32_on_vulkan(options: Any) -> None:
     """Set an ``ncnn.Option`` to the Vulkan device in float32, for networks that halves are too coarse for."""
     options.num_threads = 1
     options.use_vulkan_compute = True
-    _set_fp16(options, False)
+    _set_arithmetic(options, "fp32")
 
 
 def split_files(files: Sequence[Path]) -> tuple[Path, Path]:
@@ -139,7 +139,8 @@ def _one_cpu_thread(options: Any) -> None:
     options.use_vulkan_compute = False
 
 
-def _set_fp16(options: Any, on: bool) -> None:
+def _set_arithmetic(options: Any, arithmetic: Literal["fp16", "fp32"]) -> None:
+    on = arithmetic == "fp16"
     options.use_fp16_packed = on
     options.use_fp16_storage = on
     options.use_fp16_arithmetic = on

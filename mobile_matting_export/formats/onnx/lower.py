@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobile_matting_export.errors import ConversionError, UsageError
 from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.silence import held_output
+from mobile_matting_export.graph.ops import AVG_POOL, argument, is_op
+from mobile_matting_export.graph.provenance import module_path
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,8 +31,8 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
     """
     if precision != "fp32":
         raise UsageError(f"the onnx target is an interchange file in fp32, not {precision!r}; drop --precision")
-    _check_inputs(graph)
-    model = _simplify(_export(graph))
+    _refuse_silent_errors(graph)
+    model = _simplify(_export(graph, folder))
     _strip(model)
     _check(model, graph)
     path = folder / f"{stem}.onnx"
@@ -44,43 +42,31 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
     return (path,)
 
 
-def _check_inputs(graph: ExportGraph) -> None:
-    import torch
-
-    placeholders = [node for node in graph.module.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != len(graph.inputs):
-        raise ConversionError(
-            f"the graph has {len(placeholders)} inputs but {len(graph.inputs)} examples "
-            f"({', '.join(graph.inputs)}); give one example per input, in order"
-        )
-    for (name, example), node in zip(graph.inputs.items(), placeholders, strict=True):
-        if example.dtype != torch.float32 or example.ndim != 4 or example.shape[0] != 1:
-            raise ConversionError(
-                f"input {name!r} is {example.dtype} of shape {tuple(example.shape)}; "
-                "the file is made for one float32 frame of shape 1xCxHxW"
-            )
-        if not node.users:
-            raise ConversionError(f"input {name!r} is not used by the network; drop it, ONNX would lose it anyway")
-        if name == "alpha":
-            raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
-
+def _refuse_silent_errors(graph: ExportGraph) -> None:
     for node in graph.module.graph.nodes:
-        is_pool = node.op == "call_function" and "avg_pool2d" in str(node.target) and len(node.args) > 6
-        if is_pool and node.args[6] is not None:
+        if node.op == "placeholder" and not node.users:
+            raise ConversionError(
+                f"input {str(node.target)!r} is not used by the network; drop it, ONNX would lose it anyway"
+            )
+        if is_op(node, AVG_POOL) and argument(node, 6, "divisor_override") is not None:
             # measured: the exporter drops it without a word
             raise ConversionError(
-                f"average pooling {node.name!r} has divisor_override, which ONNX lacks; scale the result"
+                f"average pooling {module_path(node)!r} has divisor_override, which ONNX lacks; scale the result"
             )
 
 
-def _export(graph: ExportGraph) -> ModelProto:
+def _export(graph: ExportGraph, folder: Path) -> ModelProto:
     import onnx
     import torch
 
-    with tempfile.TemporaryDirectory(prefix="mmexport-onnx-") as scratch:
+    # beside the result: a disk that is full is then the one the caller named
+    with tempfile.TemporaryDirectory(prefix=".exported-", dir=folder) as scratch:
         path = Path(scratch) / "exported.onnx"
         try:
-            with torch.no_grad(), warnings.catch_warnings(), _exporter_log_discarded():
+            with torch.no_grad(), warnings.catch_warnings(), held_output():
+                # the exporter's C++ half prints the graph on every refusal, to stdout if it may: that is
+                # buffered, and would come out behind the block
+                torch._C._jit_set_onnx_log_output_stream("stderr")
                 # deprecated, but as exact as its successor on every network measured, and faster
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -102,33 +88,11 @@ def _export(graph: ExportGraph) -> ModelProto:
         return onnx.load(path)
 
 
-@contextlib.contextmanager
-def _exporter_log_discarded() -> Iterator[None]:
-    """Keep the graph dump off the terminal that the exporter's C++ half prints on every refusal.
-
-    It would go to stdout, which belongs to the commands' results, and runs to hundreds of lines; the
-    operator's name is in the exception.
-    """
-    import torch
-
-    torch._C._jit_set_onnx_log_output_stream("stderr")
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path of ours
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-
-
 def _simplify(model: ModelProto) -> ModelProto:
     import onnxsim
 
     try:
-        # it reports its check on stdout, which belongs to the commands' results
-        with contextlib.redirect_stdout(io.StringIO()):
+        with held_output():  # it reports its check on stdout
             simplified, same = onnxsim.simplify(model, check_n=1)
     except Exception as error:  # the library raises bare C++ errors of any type
         raise ConversionError(

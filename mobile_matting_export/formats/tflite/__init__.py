@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mobile_matting_export.formats.format import ExportGraph, Format, Session
+
+if TYPE_CHECKING:  # a process that only runs a file needs no torch
+    import torch
 
 
 def _emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
@@ -34,6 +36,13 @@ def emit_from_onnx(
     from mobile_matting_export.formats.tflite import lower_onnx2tf
 
     return lower_onnx2tf.emit_from_onnx(onnx_path, example_inputs, precision, folder, stem)
+
+
+def require_onnx2tf() -> None:
+    """Refuse at once where the extra ``[tensorflow]`` is missing (``UsageError``)."""
+    from mobile_matting_export.formats.tflite import lower_onnx2tf
+
+    lower_onnx2tf.require_packages()
 
 
 TFLITE = Format(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import fx
 
 from mobile_matting_export.errors import ConversionError
+from mobile_matting_export.graph.provenance import module_path
 
 REMEDIES: tuple[tuple[str, str], ...] = (
     (
@@ -50,7 +51,7 @@ def explain_failure(error: Exception, graph: fx.Graph) -> ConversionError:
     """Return the error to raise instead of ``error``: first useful line, module path, remedy.
 
     ``graph`` is the graph that was converted; its nodes tell which PyTorch module a source line or an
-    operator belongs to. Without a hit the sentence simply names no layer.
+    operator belongs to, or the node where no module is known. Without a hit the sentence names no layer.
     """
     message = str(error)
     remedy = next((remedy for part, remedy in REMEDIES if part in message), UNKNOWN)
@@ -77,18 +78,11 @@ def _module_paths(message: str, graph: fx.Graph) -> Iterator[str]:
     for pattern in _PLACES:
         for name, line in reversed(pattern.findall(message)):
             marker = f'File "{name}", line {line},'
-            hits = [path for node in graph.nodes if marker in (node.stack_trace or "") if (path := module_path(node))]
+            hits = [module_path(node) for node in graph.nodes if marker in (node.stack_trace or "")]
             if hits:
                 yield from hits
                 return
     named = _OPERATOR.search(message)
     for node in graph.nodes:
-        if named and str(node.target) == named.group() and (path := module_path(node)):
-            yield path
-
-
-def module_path(node: fx.Node) -> str:
-    """The dotted path of the PyTorch module that ``node`` came from; empty when it is not known."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [path for path, _ in stack.values()]
-    return paths[-1] if paths else ""
+        if named and str(node.target) == named.group():
+            yield module_path(node)

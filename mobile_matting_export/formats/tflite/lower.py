@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.formats.silence import held_output
 from mobile_matting_export.formats.tflite.channel_last import ChannelLast
 from mobile_matting_export.formats.tflite.explain_failure import explain_failure
 from mobile_matting_export.formats.tflite.quantize import cast_weights_to_half
-from mobile_matting_export.formats.tflite.silence import held_output
 
 SIGNATURE = "matte"
 """Name of the one entry point that our files have."""
@@ -28,11 +27,10 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
     ``quantize.py``); inputs, output and arithmetic stay float32. Same graph, same bytes.
 
     Raises:
-        ConversionError: the graph's inputs do not fit, or litert-torch refuses a layer.
+        ConversionError: ``precision`` is not offered, or litert-torch refuses a layer.
     """
     if precision not in PRECISIONS:
         raise ConversionError(f"TFLite files are written as {' or '.join(PRECISIONS)}, not as {precision}")
-    _check_inputs(graph)
     target = folder / f"{stem}.tflite"
     if precision == "fp32":
         _convert(graph, target)
@@ -58,23 +56,3 @@ def _convert(graph: ExportGraph, target: Path) -> None:
             failure = explain_failure(error, graph.module.graph)
             failure.add_note(f"what the converter printed:\n{held()[-2000:]}")
             raise failure from error
-
-
-def _check_inputs(graph: ExportGraph) -> None:
-    placeholders = [node.name for node in graph.module.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != len(graph.inputs):
-        raise ConversionError(
-            f"the graph takes {len(placeholders)} inputs ({', '.join(placeholders)}), "
-            f"but {len(graph.inputs)} are named ({', '.join(graph.inputs)}); name each of them"
-        )
-    wrong = _wrong_images(graph.inputs)
-    if wrong:
-        raise ConversionError(f"inputs must be float32 of shape 1xCxHxW; {'; '.join(wrong)}")
-
-
-def _wrong_images(inputs: Mapping[str, torch.Tensor]) -> list[str]:
-    return [
-        f"{name} is {str(image.dtype).removeprefix('torch.')} of shape {'x'.join(map(str, image.shape))}"
-        for name, image in inputs.items()
-        if image.dtype != torch.float32 or image.dim() != 4 or image.shape[0] != 1
-    ]

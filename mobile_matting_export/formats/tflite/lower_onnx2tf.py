@@ -42,7 +42,7 @@ def emit_from_onnx(
         UsageError: the extra ``[tensorflow]`` is not installed, or the ONNX file is missing.
         ConversionError: onnx2tf fails, takes longer than ``TIMEOUT``, or returns another layout.
     """
-    _check_installed()
+    require_packages()
     if not onnx_path.is_file():
         raise UsageError(f"cannot read ONNX file {onnx_path}: no such file; check the path")
     if precision not in WRITTEN:
@@ -55,11 +55,17 @@ def emit_from_onnx(
     return (target,)
 
 
-def _check_installed() -> None:
+def require_packages() -> None:
+    """Refuse where a package of the extra ``[tensorflow]`` is missing.
+
+    Raises:
+        UsageError: with the way to install it.
+    """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"the onnx2tf route needs {', '.join(missing)}; install the extra: pip install 'mmexport[tensorflow]'"
+            f"the onnx2tf route needs {', '.join(missing)}; install the extra: "
+            "`make tensorflow` in a checkout, else pip install 'mmexport[tensorflow]'"
         )
 
 

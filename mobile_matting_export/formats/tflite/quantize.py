@@ -11,8 +11,8 @@ import numpy as np
 
 from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.formats.format import SMALL_WEIGHT
+from mobile_matting_export.formats.silence import held_output
 from mobile_matting_export.formats.tflite.read_file import Subgraph, TfliteFile, parse, read_file
-from mobile_matting_export.formats.tflite.silence import held_output
 
 WEIGHT_INPUT = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1, "FULLY_CONNECTED": 1}
 """Operators that carry a large constant -> which of their inputs it is."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mobile_matting_export.errors import UsageError
+from mobile_matting_export.formats.silence import held_output
 from mobile_matting_export.formats.tflite.read_file import parse
-from mobile_matting_export.formats.tflite.silence import held_output
 
 Arrays = dict[str, np.ndarray]
 
