@@ -102,8 +102,6 @@ REFUSED = {
     "own_network_without_size": Case(
         "convert mine.py:build -t onnx -o out", 2, "for example --size 256x256", _own_network("build = None")
     ),
-        "convert mine.py:build -t onnx -o out", 2, "for example --size 256x256", _own_network("build = None")
-    ),
     "own_network_breaks": Case(
         "convert mine.py:build -t onnx --size 64 -o out", 2, "failed: SyntaxError", _own_network("def build(:")
     ),

@@ -111,9 +111,7 @@ def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     def load(
         name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: object, *described: Any
     ) -> SimpleNamespace:
-        seen.update(
-            network=name, checkpoint=checkpoint, size=size, image=image, head=described[0], foreground=described[1]
-        )
+        seen.update(network=name, checkpoint=checkpoint, size=size, image=image, head=described[0])
         return SimpleNamespace(spec=SimpleNamespace(head=Head("alpha")))
 
     def convert(network: SimpleNamespace, job: Any, announce: object) -> list[Any]:
