@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mobile_matting_export.cli.main import COMMANDS, cli
+from mobile_matting_export.cli.main import COMMANDS, cli, run
 from mobile_matting_export.networks import ALL
 from mobile_matting_export.targets import TARGETS
 
@@ -54,3 +54,12 @@ def test_constraints_pin_every_direct_dependency() -> None:
     declared = re.findall(r'^    "([A-Za-z0-9_.-]+)[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert declared
     assert {name.lower() for name in declared} <= pinned
+
+
+@pytest.mark.toolchain
+def test_readme_network_of_ones_own_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"`my_network\.py`:\n\n```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "my_network.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", "my_network.py:build", "-t", "onnx", "--size", "192x192", "-q"]) == 0
+    assert (tmp_path / "build" / "my_network_build" / "onnx-fp32" / "manifest.json").is_file()
