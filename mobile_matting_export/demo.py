@@ -84,7 +84,7 @@ def run_demo(output: Path, result: Console, progress: Console) -> Path:
     note = (
         f"Median of {ROUNDS} frames on this machine, the artifacts taking turns, one thread each (a Vulkan device in "
         "software takes the cores it finds). ncnn-vulkan runs in a child process: its time includes the way there and "
-        "back. These are no phone's times: mmexport bench measures those."
+        "back. These are no phone's times."
     )
     try:
         page.parent.mkdir(parents=True, exist_ok=True)

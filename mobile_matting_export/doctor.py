@@ -23,6 +23,8 @@ _ADB_TIMEOUT_S = 5
 # a software Vulkan device compiles itself when it is first asked
 _VULKAN_TIMEOUT_S = 30
 _SCARCE_SPACE = 1_000_000_000
+# beside the package in a checkout, absent where the package is installed
+_CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
 
 _COUNT_VULKAN_DEVICES = """
 import ncnn
@@ -95,8 +97,7 @@ def _examine_distributions() -> list[Finding]:
         requirements = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return [Finding(_DISTRIBUTION, "missing", "not installed", "in the checkout: python -m pip install -e .")]
-    constraints = Path(__file__).resolve().parent.parent / "constraints.txt"
-    pins = read_pins(constraints.read_text(encoding="utf-8")) if constraints.is_file() else {}
+    pins = read_pins(_CONSTRAINTS.read_text(encoding="utf-8")) if _CONSTRAINTS.is_file() else {}
     needed = [_required_name(line) for line in requirements if "extra ==" not in line]
     findings = [_examine_distribution(name, pins.get(_normalize(name))) for name in needed]
     return [*findings, _examine_extra(requirements, "tensorflow")]
@@ -120,7 +121,9 @@ def _examine_extra(requirements: list[str], extra: str) -> Finding:
     title = f"extra [{extra}]"
     if not absent:
         return Finding(title, "ok", ", ".join(f"{name} {_installed_version(name)}" for name in names))
-    remedy = f"only for --backend onnx2tf: python -m pip install '{_DISTRIBUTION}[{extra}]'"
+    # the Makefile of a checkout has a verb of the extra's name
+    install = f"make {extra}" if _CONSTRAINTS.is_file() else f"python -m pip install '{_DISTRIBUTION}[{extra}]'"
+    remedy = f"only for --backend onnx2tf: {install}"
     return Finding(title, "missing", f"without {', '.join(absent)}", remedy)
 
 
@@ -153,7 +156,7 @@ def _examine_adb() -> Finding:
     title = "Android phones (adb)"
     adb = shutil.which("adb")
     if adb is None:
-        return Finding(title, "missing", "adb is not on PATH", "only for bench: Debian package adb")
+        return Finding(title, "missing", "adb is not on PATH", "for phones (not used yet): Debian package adb")
     try:
         # adb may fail with status 0 and hang for ever: only its listing counts
         child = subprocess.run(

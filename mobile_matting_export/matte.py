@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.composite import add_matte, blend, estimate_foreground, parse_background
 from mobile_matting_export.errors import QualityError, UsageError
 from mobile_matting_export.formats.format import Session
-from mobile_matting_export.images import from_output, load_picture, to_input
+from mobile_matting_export.images import from_output, list_pictures, load_picture, to_input
 from mobile_matting_export.networks.spec import ImageSpec
 from mobile_matting_export.targets import find_target
 
@@ -99,17 +99,27 @@ def matte_picture(artifact: Artifact, session: Session, picture: npt.NDArray[np.
     return from_output(alpha, read_image_spec(artifact.manifest), picture.shape)
 
 
+def collect_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The files among ``paths`` as they are, and the pictures of the folders among them (``list_pictures``).
+
+    Raises:
+        UsageError: a folder is unreadable or holds no picture.
+    """
+    return [picture for path in paths for picture in (list_pictures(path) if path.is_dir() else [path])]
+
+
 def write_mattes(
     artifact: Artifact, pictures: Sequence[Path], output: Path, background: str | None = None
 ) -> list[dict[str, Any]]:
     """Write ``<stem>_alpha.png``, ``<stem>_cutout.png`` and ``<stem>_composite.png`` for every picture.
 
-    Each file is complete or absent. Pictures of the same stem are numbered: ``me``, ``me-2``, ``me-3``.
+    Everything is opened before anything is written, and a picture's three files appear together.
+    Pictures of the same stem are numbered: ``me``, ``me-2``, ``me-3``.
 
     Args:
         artifact: what mattes them.
         pictures: files, of any size; the results have the same size.
-        output: folder, made when absent.
+        output: folder, made when absent, and removed again where nothing could be written to it.
         background: colour or picture file of the composite; default ``DEFAULT_BACKGROUND``.
 
     Returns:
@@ -121,21 +131,33 @@ def write_mattes(
             replace one of the pictures.
         QualityError: the artifact returned infinities or NaN.
     """
+    background = background or DEFAULT_BACKGROUND
     plans = _plan_files(pictures, output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make the folder {output}: {error.strerror or error}; choose another --output"
-        ) from error
-    session = open_session(artifact)
-    try:
+    parse_background(background, (1, 1))
+    for path in pictures:  # opened again later: all of them at once may not fit the memory
+        load_picture(path)
+    with _kept_unless_empty(output), contextlib.closing(open_session(artifact)) as session:
         return [
-            _write_one(artifact, session, path, files, background or DEFAULT_BACKGROUND)
-            for path, files in zip(pictures, plans, strict=True)
+            _write_one(artifact, session, path, files, background) for path, files in zip(pictures, plans, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def _kept_unless_empty(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and its parents; those made go again when nothing is in them afterwards."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the folder {folder}: {error.strerror or error}; choose another --output"
+            ) from error
+        yield
     finally:
-        session.close()
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 def _write_one(
@@ -145,10 +167,14 @@ def _write_one(
     behind = parse_background(background, picture.shape)
     alpha = matte_picture(artifact, session, picture)
     height, width = alpha.shape
-    _write_png(files["alpha"], np.rint(alpha * 255.0).astype(np.uint8))
     foreground = estimate_foreground(picture, alpha)
-    _write_png(files["cutout"], add_matte(foreground, alpha))
-    _write_png(files["composite"], blend(foreground, alpha, behind))
+    _write_together(
+        {
+            files["alpha"]: np.rint(alpha * 255.0).astype(np.uint8),
+            files["cutout"]: add_matte(foreground, alpha),
+            files["composite"]: blend(foreground, alpha, behind),
+        }
+    )
     written = {kind: str(file) for kind, file in files.items()}
     return {"picture": str(path), "width": width, "height": height, **written}
 
@@ -177,20 +203,22 @@ def _plan_files(pictures: Sequence[Path], output: Path) -> list[dict[str, Path]]
     return plans
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    scratch: Path | None = None
+def _write_together(pictures: Mapping[Path, np.ndarray]) -> None:
+    """Write PNG files of one folder: all of them, or none."""
+    file = next(iter(pictures))
+    placed: list[Path] = []
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)
-        scratch = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            # half the time of the usual level 6 for a fifth more bytes, measured on 12 megapixels
-            Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
-        scratch.chmod(0o644)
-        scratch.replace(path)
+        with tempfile.TemporaryDirectory(prefix=".matte.", dir=file.parent) as scratch:
+            for file, pixels in pictures.items():
+                # half the time of the usual level 6 for a fifth more bytes, measured on 12 megapixels
+                Image.fromarray(pixels).save(Path(scratch) / file.name, format="PNG", compress_level=3)
+            for file in pictures:
+                (Path(scratch) / file.name).replace(file)
+                placed.append(file)
     except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another --output") from error
+        for path in placed:
+            path.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {file}: {error.strerror or error}; choose another --output") from error
 
 
 def _nchw(tensor: Mapping[str, Any]) -> tuple[int, int, int, int]:

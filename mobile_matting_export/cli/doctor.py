@@ -26,10 +26,11 @@ def doctor(output: Output) -> None:
 
 
 def _table(findings: list[Finding]) -> RenderableType:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
     for finding in findings:
-        table.add_row(marks[finding.status], finding.name, finding.found, finding.remedy or "")
+        table.add_row(marks[finding.status], escape(finding.name), escape(finding.found), escape(finding.remedy))
     return table

@@ -43,11 +43,13 @@ def networks(output: Output) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "input", "params", "MMACs", "weights", "paper", box=None, pad_edge=False)
     for row in rows:
         weights = "bundled" if row["bundled"] else "--checkpoint"
         size = "x".join(map(str, row["size"]))
-        table.add_row(row["name"], size, f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", weights, row["paper"])
+        cells = (row["name"], size, f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", weights, row["paper"])
+        table.add_row(*map(escape, cells))
     return table

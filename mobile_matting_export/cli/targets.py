@@ -39,11 +39,12 @@ def targets(output: Output) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("target", "runtime", "accelerator", "precisions", "rewrites, in order", box=None, pad_edge=False)
     for row in rows:
         precisions = ", ".join(f"{p} (default)" if p == row["default_precision"] else p for p in row["precisions"])
         rewrites = ", ".join(rewrite["name"] for rewrite in row["rewrites"])
-        table.add_row(row["name"], row["runtime"], row["accelerator"], precisions, rewrites)
+        table.add_row(*map(escape, (row["name"], row["runtime"], row["accelerator"], precisions, rewrites)))
     return table

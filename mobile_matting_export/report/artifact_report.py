@@ -23,14 +23,13 @@ from mobile_matting_export.report.page import (
     to_grey,
     write_page,
 )
+from mobile_matting_export.report.run_snippet import run_snippet
 
 if TYPE_CHECKING:  # only named here; parity.py brings the whole toolchain
     from mobile_matting_export.parity import Case
 
 # a page stays small enough to be mailed
 _MOST_CASES = 8
-# errors of a good artifact are invisible otherwise
-_AMPLIFICATION = 10
 
 _RUNTIMES = {"tflite": "LiteRT", "ncnn": "ncnn", "onnx": "onnxruntime"}
 
@@ -57,9 +56,12 @@ def write_artifact_report(
             _gauge("max error", parity["max_abs"], limits["max_abs"]),
             _gauge("mean absolute difference", parity["mad"], limits["mad"]),
         ],
-        "amplification": _AMPLIFICATION,
-        "cases": [_show(cases[index], mattes[index], spec) for index in shown],
+        "head": _describe_head(manifest["network"]["head"]),
+        "done": [step for step in manifest["rewrites"] if step["changes"]],
+        "idle": [step for step in manifest["rewrites"] if not step["changes"]],
+        "cases": [_show(cases[index], mattes[index], spec, limits["max_abs"]) for index in shown],
         "contract": describe_contract(manifest),
+        "snippet": run_snippet(manifest),
     }
     write_page(path, render_page("artifact_report.html.j2", values))
 
@@ -92,7 +94,7 @@ def _choose(names: Sequence[str], worst: str) -> list[int]:
     return chosen
 
 
-def _show(case: Case, matte: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
+def _show(case: Case, matte: np.ndarray, spec: ImageSpec, limit: float) -> dict[str, Any]:
     # in the picture's aspect, as fine as the network saw it
     shape = fit_within(case.picture.shape, max(matte.shape[2:]))
     picture = shrink(case.picture, max(matte.shape[2:]))
@@ -106,22 +108,31 @@ def _show(case: Case, matte: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
         "picture": to_data_uri(shrink(picture)),
         "reference": to_data_uri(to_grey(shrink(from_output(case.alpha, spec, shape)))),
         "matte": to_data_uri(to_grey(shrink(alpha))),
-        "difference": to_data_uri(_amplify(difference, spec, fit_within(shape, THUMBNAIL))),
+        "difference": to_data_uri(_scale_to(limit, difference, spec, fit_within(shape, THUMBNAIL))),
         "composite": to_data_uri(shrink(composite(picture, np.nan_to_num(alpha), behind))),
     }
 
 
-def _amplify(difference: np.ndarray, spec: ImageSpec, shape: tuple[int, int]) -> np.ndarray:
-    """uint8 of ``shape``: the largest difference around each pixel, so shrinking hides no peak."""
+def _scale_to(limit: float, difference: np.ndarray, spec: ImageSpec, shape: tuple[int, int]) -> np.ndarray:
+    """uint8 of ``shape``, 255 at ``limit``: the largest difference around each pixel, so shrinking hides no peak."""
     side = max(math.ceil(full / small) for full, small in zip(difference.shape[2:], shape, strict=True))
-    amplified = (difference[0, 0] * _AMPLIFICATION).astype(np.float32)
-    peaks = np.asarray(cv2.dilate(amplified, np.ones((side, side), np.uint8)), np.float32)
+    # a limit of 0 lets nothing pass: every difference is white
+    shares = np.nan_to_num(difference[0, 0] / max(limit, np.finfo(np.float32).tiny), nan=1.0)
+    scaled = shares.clip(0, 1).astype(np.float32)
+    peaks = np.asarray(cv2.dilate(scaled, np.ones((side, side), np.uint8)), np.float32)
     return to_grey(from_output(peaks[np.newaxis, np.newaxis], spec, shape))
 
 
 def _gauge(name: str, value: float, limit: float) -> dict[str, Any]:
     share = value / limit if limit > 0 and math.isfinite(value) else 1.0
     return {"name": name, "value": value, "limit": limit, "percent": f"{100 * min(share, 1.0):.1f}"}
+
+
+def _describe_head(head: Mapping[str, Any]) -> str:
+    """Where the alpha came from: ``logits, channel 1``, of which result where there are several."""
+    channel = f", channel {head['foreground']}" if head["kind"] in ("logits", "probabilities") else ""
+    result = "" if head["output"] is None else f", result {head['output']} of forward"
+    return f"{head['kind']}{channel}{result}"
 
 
 def _input_size(image: Mapping[str, Any]) -> str:

@@ -15,8 +15,12 @@ from mobile_matting_export.composite import composite, parse_background
 from mobile_matting_export.matte import DEFAULT_BACKGROUND
 from mobile_matting_export.report.page import render_page, shrink, to_data_uri, to_grey, write_page
 
-# computed finer than shown, so that the thumbnail's edges are averaged
-_WORKING_SIZE = 512
+# longest side in pixels, on the page and while composed: finer, so that the edges are averaged
+_SHOWN, _WORKING_SIZE = 320, 640
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# how Mesa's Vulkan device without a GPU names itself
+_SOFTWARE_DEVICE = "llvmpipe"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def write_demo_page(
     """
     values = {
         "network": artifacts[0].manifest["network"]["name"],
+        "files": _NUMBERS[len(artifacts)] if len(artifacts) < len(_NUMBERS) else str(len(artifacts)),
         "artifacts": [
             _describe(artifact, median, path.parent) for artifact, median in zip(artifacts, medians_ms, strict=True)
         ],
@@ -60,12 +65,12 @@ def _describe(artifact: Artifact, median_ms: float, page_folder: Path) -> dict[s
     return {
         "target": manifest["target"],
         "precision": manifest["precision"],
-        "report": Path(os.path.relpath(artifact.folder / "report.html", page_folder)).as_posix(),
+        "folder": artifact.folder.as_posix(),
+        "link": Path(os.path.relpath(artifact.folder, page_folder)).as_posix(),
         "bytes": sum(file["bytes"] for file in manifest["files"]),
         "ops": manifest["cost"]["ops"],
-        "max_abs": manifest["parity"]["max_abs"],
-        "mad": manifest["parity"]["mad"],
-        "device": manifest["parity"]["device"],
+        "parity": manifest["parity"],
+        "on_software": _SOFTWARE_DEVICE in manifest["parity"]["device"],
         "median_ms": median_ms,
     }
 
@@ -76,11 +81,11 @@ def _show(mattes: Mattes) -> dict[str, Any]:
     alphas = [shrink(alpha, _WORKING_SIZE) for alpha in mattes.alphas]
     return {
         "name": mattes.name,
-        "picture": to_data_uri(shrink(picture)),
+        "picture": to_data_uri(shrink(picture, _SHOWN)),
         "cells": [
             {
-                "composite": to_data_uri(shrink(composite(picture, alpha, behind))),
-                "alpha": to_data_uri(to_grey(shrink(alpha))),
+                "composite": to_data_uri(shrink(composite(picture, alpha, behind), _SHOWN)),
+                "alpha": to_data_uri(to_grey(shrink(alpha, _SHOWN))),
             }
             for alpha in alphas
         ],

@@ -15,6 +15,9 @@ from PIL import Image
 THUMBNAIL = 192
 """Longest side of an inlined picture, in pixels."""
 
+# about what a float32 between 0 and 1 resolves
+_SMALLEST_ERROR = 1e-7
+
 
 def render_page(template: str, values: dict[str, Any]) -> str:
     """Fill a template of this folder; the same values give the same text."""
@@ -68,8 +71,10 @@ def format_count(number: int) -> str:
 
 
 def format_error(value: float) -> str:
-    """Three digits: ``0.0123``, ``4.1e-06``."""
-    return "0" if value == 0 else f"{value:.3g}"
+    """Three digits without an exponent, so that columns compare: ``0.0123``, ``0.0000041``, ``< 0.0000001``."""
+    if 0 < value < _SMALLEST_ERROR:
+        return f"< {np.format_float_positional(_SMALLEST_ERROR)}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def write_page(path: Path, text: str) -> None:

@@ -11,28 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.rewrites.box_filter_to_depthwise import BOX_FILTER_TO_DEPTHWISE
-from mobile_matting_export.rewrites.expand_feathering import EXPAND_FEATHERING
-from mobile_matting_export.rewrites.fold_batchnorm import FOLD_BATCHNORM
-from mobile_matting_export.rewrites.pin_upsample import PIN_UPSAMPLE
-from mobile_matting_export.rewrites.remove_no_ops import REMOVE_NO_OPS
 from mobile_matting_export.rewrites.rewrite import apply_rewrites, run_all
-from mobile_matting_export.rewrites.softmax2_to_sigmoid import SOFTMAX2_TO_SIGMOID
-from mobile_matting_export.rewrites.spell_instance_norm import SPELL_INSTANCE_NORM
-from mobile_matting_export.rewrites.spell_slice_writes import SPELL_SLICE_WRITES
-from mobile_matting_export.rewrites.squeeze_excite_to_conv import SQUEEZE_EXCITE_TO_CONV
+from mobile_matting_export.targets import find_target
 
-REWRITES = (
-    REMOVE_NO_OPS,
-    SPELL_SLICE_WRITES,
-    FOLD_BATCHNORM,
-    SQUEEZE_EXCITE_TO_CONV,
-    SOFTMAX2_TO_SIGMOID,
-    EXPAND_FEATHERING,
-    PIN_UPSAMPLE,
-    BOX_FILTER_TO_DEPTHWISE,
-    SPELL_INSTANCE_NORM,
-)
+# the longest row: what TFLite files go through
+REWRITES = find_target("tflite-gpu").rewrites
 
 WIDTH = 4
 
