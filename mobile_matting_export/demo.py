@@ -18,9 +18,10 @@ from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.convert import Job, convert_network
 from mobile_matting_export.errors import MmexportError, UsageError
 from mobile_matting_export.formats.format import Session
-from mobile_matting_export.images import load_picture, sample_pictures
+from mobile_matting_export.images import from_output, load_picture, sample_pictures
 from mobile_matting_export.matte import make_inputs, matte_picture, open_session
-from mobile_matting_export.network import load_network
+from mobile_matting_export.network import LoadedNetwork, load_network
+from mobile_matting_export.parity import run_network
 from mobile_matting_export.report.demo_page import Mattes, write_demo_page
 from mobile_matting_export.report.page import format_bytes, format_error
 from mobile_matting_export.targets import TARGETS
@@ -69,14 +70,15 @@ def run_demo(output: Path, result: Console, progress: Console) -> Path:
         progress.print(f"[dim]{time.perf_counter() - started:6.1f} s[/dim]  {message}", highlight=False)
 
     announce(f"loading {NETWORK}")
-    artifacts = convert_network(load_network(NETWORK), Job(TARGETS, output), announce)
+    network = load_network(NETWORK)
+    artifacts = convert_network(network, Job(TARGETS, output), announce)
     with contextlib.ExitStack() as stack:
         sessions = []
         for artifact in artifacts:
             sessions.append(open_session(artifact))
             stack.callback(sessions[-1].close)
         announce("matting the sample pictures")
-        pictures = [_matte(path, artifacts, sessions) for path in sample_pictures()]
+        pictures = [_matte(path, network, artifacts, sessions) for path in sample_pictures()]
         announce(f"timing {ROUNDS} frames of each artifact, in turns")
         inputs = [make_inputs(artifact, pictures[0].picture) for artifact in artifacts]
         medians = time_sessions(sessions, inputs, ROUNDS)
@@ -115,10 +117,11 @@ def time_sessions(sessions: Sequence[Session], inputs: Sequence[Mapping[str, np.
     return [statistics.median(durations) for durations in times]
 
 
-def _matte(path: Path, artifacts: Sequence[Artifact], sessions: Sequence[Session]) -> Mattes:
+def _matte(path: Path, network: LoadedNetwork, artifacts: Sequence[Artifact], sessions: Sequence[Session]) -> Mattes:
     picture = load_picture(path)
+    by_pytorch = run_network(network, make_inputs(artifacts[0], picture))
     alphas = [matte_picture(a, session, picture) for a, session in zip(artifacts, sessions, strict=True)]
-    return Mattes(path.name, picture, alphas)
+    return Mattes(path.name, picture, from_output(by_pytorch, network.spec.image, picture.shape), alphas)
 
 
 def _table(artifacts: Sequence[Artifact], medians: Sequence[float]) -> Table:

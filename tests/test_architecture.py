@@ -45,7 +45,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "matte": ("artifact", "composite", "formats.format", "images", "networks.spec", "targets", "errors"),
     "verify": (*_PIPELINE, "bundled", "matte"),
     "report": ("report", "composite", "images", "matte", "networks.spec", "artifact", "parity", "errors"),
-    "demo": ("artifact", "convert", "formats.format", "images", "matte", "network", "report", "targets", "errors"),
+    "demo": (*_PIPELINE, "convert", "formats.format", "images", "matte", "report"),
     "cli": ("",),  # the top: it may call everything
 }
 

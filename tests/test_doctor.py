@@ -9,8 +9,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mobile_matting_export import doctor
+from mobile_matting_export.cli.doctor import doctor as doctor_command
 from mobile_matting_export.doctor import Finding, examine, parse_devices, read_pins
 
 FakeAdb = Callable[[str], None]
@@ -61,7 +63,8 @@ def test_nothing_heavy_is_imported() -> None:
 
 def test_no_adb_names_the_debian_package(adb: FakeAdb) -> None:
     finding = phones()
-    assert finding.status == "missing" and "Debian package adb" in finding.remedy
+    assert finding.status == "missing"
+    assert finding.remedy == "for phones (not used yet): Debian package adb"
 
 
 def test_a_ready_phone_is_named(adb: FakeAdb) -> None:
@@ -159,6 +162,23 @@ def test_an_absent_distribution_says_how_to_install_it(monkeypatch: pytest.Monke
     assert finding.status == "missing" and "'thing==1.2'" in finding.remedy
     extra = doctor._examine_extra(["a>=1; extra == 'tensorflow'", "b; extra == 'dev'", "c"], "tensorflow")
     assert extra.status == "missing" and extra.found == "without a" and "onnx2tf" in extra.remedy
+
+
+def test_the_remedy_for_an_extra_is_a_verb_in_a_checkout_and_pip_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = ["nosuchdistribution>=1; extra == 'tensorflow'"]
+    assert doctor._examine_extra(lines, "tensorflow").remedy == "only for --backend onnx2tf: make tensorflow"
+    monkeypatch.setattr(doctor, "_CONSTRAINTS", tmp_path / "none")
+    assert doctor._examine_extra(lines, "tensorflow").remedy.endswith("pip install 'mmexport[tensorflow]'")
+
+
+def test_brackets_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("extra [tensorflow]", "missing", "without [bold]x", "pip install 'mmexport[tensorflow]'")
+    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    shown = CliRunner().invoke(doctor_command, []).stdout
+    for words in (finding.name, finding.found, finding.remedy):
+        assert words in shown
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,13 @@ from PIL import Image
 from mobile_matting_export import matte
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.errors import QualityError, UsageError
-from mobile_matting_export.matte import make_inputs, matte_picture, read_image_spec, write_mattes
+from mobile_matting_export.matte import (
+    collect_pictures,
+    make_inputs,
+    matte_picture,
+    read_image_spec,
+    write_mattes,
+)
 
 
 class LeftHalf:
@@ -146,12 +152,48 @@ def test_a_picture_is_never_replaced_by_a_result(tmp_path: Path, session: LeftHa
     assert pictures[1].read_bytes() == before
 
 
-def test_a_wrong_background_writes_nothing_and_closes_the_session(tmp_path: Path, session: LeftHalf) -> None:
+def test_folders_stand_for_their_pictures(tmp_path: Path) -> None:
+    single = save_picture(tmp_path / "b.png")
+    inside = [save_picture(tmp_path / "folder" / name) for name in ("a.png", "c.jpg")]
+    assert collect_pictures([single, tmp_path / "folder"]) == [single, *inside]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no picture"):
+        collect_pictures([single, tmp_path / "empty"])
+
+
+def test_a_wrong_background_writes_nothing(tmp_path: Path, session: LeftHalf) -> None:
     path = save_picture(tmp_path / "me.png")
     with pytest.raises(UsageError, match="neither a colour nor a file"):
         write_mattes(make_artifact(), [path], tmp_path / "out", "nosuchcolour")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists() and session.inputs == []
+
+
+def test_a_bad_later_picture_writes_nothing(tmp_path: Path, session: LeftHalf) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"bad\.png"):
+        write_mattes(make_artifact(), [save_picture(tmp_path / "me.png"), bad], tmp_path / "out")
+    assert not (tmp_path / "out").exists() and session.inputs == []
+
+
+@pytest.mark.parametrize("output", ["out", "new/out"])
+def test_a_failure_leaves_no_empty_folder_and_closes_the_session(
+    tmp_path: Path, session: LeftHalf, output: str
+) -> None:
+    session.foreground = np.nan
+    path = save_picture(tmp_path / "me.png")
+    with pytest.raises(QualityError):
+        write_mattes(make_artifact(), [path], tmp_path / output)
+    assert list(tmp_path.iterdir()) == [path]
     assert session.closed
+
+
+def test_an_existing_output_is_kept_on_failure(tmp_path: Path, session: LeftHalf) -> None:
+    session.foreground = np.nan
+    (tmp_path / "out").mkdir()
+    with pytest.raises(QualityError):
+        write_mattes(make_artifact(), [save_picture(tmp_path / "me.png")], tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, session: LeftHalf) -> None:
@@ -160,17 +202,31 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, session: LeftHalf) 
         write_mattes(make_artifact(), [path], path)
 
 
-def test_a_write_that_fails_leaves_no_scratch_file(
-    tmp_path: Path, session: LeftHalf, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("good_writes", [0, 1, 2])
+def test_the_three_files_appear_together_or_not_at_all(
+    tmp_path: Path, session: LeftHalf, monkeypatch: pytest.MonkeyPatch, good_writes: int
 ) -> None:
-    def full(self: Image.Image, *args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+    save, calls = Image.Image.save, []
+
+    def full(self: Image.Image, *args: Any, **kwargs: Any) -> None:
+        calls.append(args)
+        if len(calls) > good_writes:
+            raise OSError(28, "No space left on device")
+        save(self, *args, **kwargs)
 
     path = save_picture(tmp_path / "me.png")
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(UsageError, match="No space left"):
         write_mattes(make_artifact(), [path], tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_that_cannot_be_placed_takes_the_others_with_it(tmp_path: Path, session: LeftHalf) -> None:
+    blocking = tmp_path / "out" / "me_composite.png"
+    blocking.mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"cannot write .*me_composite"):
+        write_mattes(make_artifact(), [save_picture(tmp_path / "me.png")], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == [blocking]
 
 
 def test_an_unknown_target_is_refused() -> None:

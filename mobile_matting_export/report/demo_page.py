@@ -25,10 +25,11 @@ _SOFTWARE_DEVICE = "llvmpipe"
 
 @dataclass(frozen=True)
 class Mattes:
-    """A picture, uint8 H x W x 3 RGB, and the alpha float32 H x W that each artifact made of it."""
+    """A picture, uint8 H x W x 3 RGB; the alpha float32 H x W that PyTorch and each artifact made of it."""
 
     name: str
     picture: np.ndarray
+    reference: np.ndarray
     alphas: Sequence[np.ndarray]
 
 
@@ -82,6 +83,7 @@ def _show(mattes: Mattes) -> dict[str, Any]:
     return {
         "name": mattes.name,
         "picture": to_data_uri(shrink(picture, _SHOWN)),
+        "reference": to_data_uri(to_grey(shrink(mattes.reference, _SHOWN))),
         "cells": [
             {
                 "composite": to_data_uri(shrink(composite(picture, alpha, behind), _SHOWN)),

@@ -15,8 +15,8 @@ from PIL import Image
 THUMBNAIL = 192
 """Longest side of an inlined picture, in pixels."""
 
-# about what a float32 between 0 and 1 resolves
-_SMALLEST_ERROR = 1e-7
+# float32 summed in another order differs by as much
+_SMALLEST_ERROR = 1e-6
 
 
 def render_page(template: str, values: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def format_count(number: int) -> str:
 
 
 def format_error(value: float) -> str:
-    """Three digits without an exponent, so that columns compare: ``0.0123``, ``0.0000041``, ``< 0.0000001``."""
+    """Three digits without an exponent, so that columns compare: ``0.0123``, ``0.0000041``, ``< 0.000001``."""
     if 0 < value < _SMALLEST_ERROR:
         return f"< {np.format_float_positional(_SMALLEST_ERROR)}"
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")

@@ -76,7 +76,10 @@ def main() -> None:
         given.minutes * 60,
         given.checkpoint,
     )
-    how = f"{progress.steps} steps, {progress.pictures} pictures, {progress.seconds / 60:.0f} minutes"
+    how = (
+        f"{progress.steps} steps, {progress.pictures} pictures, {progress.seconds / 60:.0f} minutes, "
+        f"validation IoU {progress.validation_iou:.4f}"
+    )
     export_weights(trained, given.output, {"network": "ldn_fb", "size": "128x128", "training": how})
 
 

@@ -8,6 +8,7 @@ so that a person has about the pixels of a 256x256 input; the last part runs at 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/train")
     arguments.add_argument("--start", type=Path, help="weights to start from (default: random)")
     arguments.add_argument("--minutes", type=float, default=90.0)
+    arguments.add_argument("--peak-rate", type=float, default=RECIPE.peak_rate, help="lower when going on from --start")
     arguments.add_argument("--output", type=Path, default=ROOT / "build/training/mmnet_256x256.safetensors")
     arguments.add_argument("--checkpoint", type=Path, default=ROOT / "build/training/mmnet.pt")
     given = arguments.parse_args()
@@ -92,7 +94,7 @@ def main() -> None:
     patches = empty_patches(pictures, np.random.default_rng(SEED))
     augmenter = Augmenter(pictures.image, pictures.alpha, patches, Variation(), SEED)
     trained, progress = train(
-        RECIPE,
+        dataclasses.replace(RECIPE, peak_rate=given.peak_rate),
         quarter,
         mmnet_loss,
         mmnet_matte,
@@ -101,7 +103,10 @@ def main() -> None:
         given.minutes * 60,
         given.checkpoint,
     )
-    how = f"{progress.steps} steps, {progress.pictures} pictures, {progress.seconds / 60:.0f} minutes"
+    how = (
+        f"{progress.steps} steps, {progress.pictures} pictures, {progress.seconds / 60:.0f} minutes, "
+        f"validation IoU {progress.validation_iou:.4f}"
+    )
     export_weights(trained.net, given.output, {"network": "mmnet", "size": "256x256", "training": how})
 
 

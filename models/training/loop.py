@@ -1,8 +1,8 @@
 """The training loop: stages of picture size, one learning-rate arc, averaged weights, a time budget.
 
 The schedule is a function of the share of the time budget that is spent, not of a step count: the
-learning rate reaches zero when the time is over, however fast the machine is. Seeds are fixed;
-since the number of steps depends on the machine, so do the last digits of the result.
+learning rate reaches zero when the time is over, however fast the machine is. Seeds are fixed, but
+the number of steps depends on the machine, and so does the result.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """What a run has reached; saved with the checkpoint."""
+    """What a run has reached; saved with the checkpoint. ``validation_iou`` is the latest measured."""
 
     seconds: float = 0.0
     steps: int = 0
     pictures: int = 0
-    best_iou: float = 0.0
+    validation_iou: float | None = None
 
 
 def learning_rate(recipe: Recipe, share: float) -> float:
@@ -143,14 +143,15 @@ def train(
         if progress.steps % 50 == 0:
             _say(f"{share:5.1%} step {progress.steps} size {stage.size} loss {shown:.4f}")
         if validation and progress.seconds - validated > recipe.validate_every:
-            size = recipe.stages[-1].size
-            iou = mean_iou(predict, averaged, validation, size)
-            progress.best_iou = max(progress.best_iou, iou)
-            _say(f"{share:5.1%} step {progress.steps} validation IoU {iou:.4f}")
+            progress.validation_iou = mean_iou(predict, averaged, validation, recipe.stages[-1].size)
+            _say(f"{share:5.1%} step {progress.steps} validation IoU {progress.validation_iou:.4f}")
             validated = progress.seconds
         if checkpoint and progress.seconds - saved > recipe.save_every:
             _save(checkpoint, net, averaged, optimizer, progress)
             saved = progress.seconds
+    if validation:
+        progress.validation_iou = mean_iou(predict, averaged, validation, recipe.stages[-1].size)
+        _say(f"done: step {progress.steps} validation IoU {progress.validation_iou:.4f}")
     if checkpoint:
         _save(checkpoint, net, averaged, optimizer, progress)
     averaged.eval()

@@ -41,11 +41,13 @@ def make_manifest(**parity: Any) -> dict[str, Any]:
             "source": "net",
             "params": 191_000,
             "macs": 326_000_000,
+            "head": {"kind": "logits", "output": 2, "foreground": 1},
             "checkpoint": {"file": "net.safetensors", "sha256": "c" * 64},
         },
         "target": "tflite-gpu",
         "precision": "fp16",
         "accelerator": "gpu",
+        "mode": "gpu-fp32",
         "backend": "tflite",
         "inputs": [image, state],
         "outputs": [alpha | {"range": [0, 1]}],
@@ -84,9 +86,20 @@ def test_the_page_tells_verdict_ledger_ops_files_and_tools(tmp_path: Path) -> No
     assert "The same matte" in text and 'class="verdict"' in page
     for words in ("0.0149", "limit 0.1", "0.000556", "limit 0.002", "58.3 dB", "cpu (XNNPACK)"):
         assert words in text, words
-    for words in ("fold_batchnorm", ">105<", "1.05e-05", "pin_upsample", "resize_1: the size is <not> a constant"):
+    for words in ("fold_batchnorm", ">105<", "0.0000105", "pin_upsample: resize_1: the size is <not> a constant"):
         assert words in text, words
-    for words in ("CONV_2D", "622,160", "622 kB", "a" * 64, "c" * 64, "2.13.0", "326 M", "64 × 64"):
+    for words in (
+        "CONV_2D",
+        "622,160",
+        "622 kB",
+        "a" * 64,
+        "c" * 64,
+        "2.13.0",
+        "326 M",
+        "64 × 64",
+        "logits, channel 1, result 2 of forward",
+        "gpu-fp32",
+    ):
         assert words in text, words
     assert "net&lt;1&gt;" in page and "net<1>" not in page
 
@@ -110,12 +123,31 @@ def test_every_case_brings_five_small_pictures_in_its_aspect(tmp_path: Path) -> 
     assert {image.shape[:2] for image in shown[5:]} == {(21, 64)}
 
 
-def test_the_difference_is_amplified_ten_times(tmp_path: Path) -> None:
-    page = write(tmp_path, make_manifest(), [make_case("first.jpg")], shift=0.05)
+@pytest.mark.parametrize(("limit", "grey"), [(0.1, 128), (0.2, 64), (0.05, 255), (0.01, 255), (0.0, 255)])
+def test_the_difference_is_white_at_the_limit(tmp_path: Path, limit: float, grey: int) -> None:
+    manifest = make_manifest(limits={"max_abs": limit, "mad": 0.002})
+    page = write(tmp_path, manifest, [make_case("first.jpg")], shift=0.05)
     difference = images(page)[3]
     # alpha 0 became 0.05, alpha 1 stayed
-    assert difference[2, 2] == 128 and difference[32, 21] == 0
-    assert "difference × 10" in page and "|difference| × 10" in page
+    assert difference[2, 2] == grey and difference[32, 21] == 0
+    assert f"white = {limit:g}, the limit" in page
+
+
+def test_rewrites_that_changed_nothing_share_a_line(tmp_path: Path) -> None:
+    manifest = make_manifest()
+    manifest["rewrites"].append(manifest["rewrites"][1] | {"name": "remove_no_ops", "refusals": []})
+    page = write(tmp_path, manifest, [make_case("first.jpg")])
+    assert "nothing to change: pin_upsample, remove_no_ops</td>" in page
+    assert "nothing to change" not in write(
+        tmp_path, manifest | {"rewrites": manifest["rewrites"][:1]}, [make_case("first.jpg")]
+    )
+
+
+def test_frames_are_explained_where_a_picture_makes_two(tmp_path: Path) -> None:
+    manifest = make_manifest(images=2)
+    assert "each picture makes two frames" in write(tmp_path, manifest, [make_case("first.jpg")])
+    stateless = manifest | {"inputs": manifest["inputs"][:1]}
+    assert "two frames" not in write(tmp_path, stateless, [make_case("first.jpg")])
 
 
 def test_a_single_wrong_pixel_survives_shrinking(tmp_path: Path) -> None:
@@ -134,7 +166,8 @@ def test_not_a_number_is_shown_white_and_does_not_fail(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     manifest = make_manifest(passed=False, max_abs=float("nan"), mad=float("nan"))
     write_artifact_report(path, manifest, [case], [np.full_like(case.alpha, np.nan)])
-    assert (images(path.read_text(encoding="utf-8"))[2] == 255).all()
+    shown = images(path.read_text(encoding="utf-8"))
+    assert (shown[2] == 255).all() and (shown[3] == 255).all()
 
 
 def test_at_most_eight_cases_are_shown_with_the_worst_among_them(tmp_path: Path) -> None:
@@ -189,6 +222,8 @@ def test_the_contract_can_be_copied() -> None:
 
 @pytest.mark.parametrize("target", ["tflite-cpu", "ncnn-vulkan", "onnx"])
 def test_every_targets_runtime_is_named(tmp_path: Path, target: str) -> None:
+    paths = ("net.tflite", "net.ncnn.param", "net.ncnn.bin", "net.onnx")
     manifest = make_manifest() | {"target": target}
+    manifest["files"] = [manifest["files"][0] | {"path": path} for path in paths]
     runtime = {"tflite-cpu": "LiteRT", "ncnn-vulkan": "ncnn", "onnx": "onnxruntime"}[target]
-    assert f"in {runtime} (cpu" in write(tmp_path, manifest, [make_case("first.jpg")])
+    assert f"in {runtime} on cpu" in write(tmp_path, manifest, [make_case("first.jpg")])
