@@ -39,8 +39,10 @@ def target_with_errors() -> Callable[..., Target]:
 
     def make(network: LoadedNetwork, errors: dict[str, float]) -> Target:
         def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
-            (folder / stem).write_bytes(b"model")
-            return (folder / stem,)
+            files = (folder / f"{stem}.ncnn.param", folder / f"{stem}.ncnn.bin")
+            for file in files:
+                file.write_bytes(b"model")
+            return files
 
         row = find_target("ncnn-vulkan")
         stub = replace(
