@@ -26,6 +26,7 @@ from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.manifest import Lowered, build_manifest
 from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import Case, Verdict, compare_graphs, judge_files, make_cases
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
@@ -56,6 +57,7 @@ class Job:
     overwrite: Literal["ours", "anything"] = "ours"
 
 
+@one_thread()
 def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambda message: None) -> list[Artifact]:
     """Make one verified artifact per target, each under ``job.output / network / target-precision``.
 

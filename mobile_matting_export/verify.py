@@ -12,10 +12,12 @@ from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.matte import read_image_spec
 from mobile_matting_export.network import LoadedNetwork, load_network, state_sha256
+from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import judge_files, make_cases
 from mobile_matting_export.targets import Limits, find_target
 
 
+@one_thread()
 def verify_artifact(
     artifact: Artifact,
     images: Path | None = None,

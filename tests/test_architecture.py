@@ -15,7 +15,7 @@ PACKAGE = "mobile_matting_export"
 MAX_LINES = 300
 
 # who may import which of our own modules; a name covers everything below it
-_PIPELINE = ("artifact", "graph", "network", "networks.spec", "parity", "rewrites", "targets", "errors")
+_PIPELINE = ("artifact", "graph", "network", "networks.spec", "one_thread", "parity", "rewrites", "targets", "errors")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "networks": ("networks",),
@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "composite": ("images", "errors"),
     "alpha_network": ("networks.spec", "errors"),
     "bundled": (),
+    "one_thread": (),
     "doctor": ("bundled", "errors"),
     "network": ("networks", "alpha_network", "bundled", "checkpoint", "images", "errors"),
     "targets": ("rewrites", "formats", "errors"),

@@ -88,3 +88,19 @@ def test_no_mode_within_the_limits_leaves_nothing(target_with_errors: Callable[.
         convert_network(network, Job((target,), tmp_path))
 
     assert not list(tmp_path.iterdir())
+
+
+def test_pytorch_computes_on_one_thread_while_converting(
+    target_with_errors: Callable[..., Target], tmp_path: Path
+) -> None:
+    network = load_network("ldn_fb")
+    target = target_with_errors(network, {"gpu": 0.0, "gpu-fp32": 0.0})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen: list[int] = []
+    try:
+        convert_network(network, Job((target,), tmp_path), lambda message: seen.append(torch.get_num_threads()))
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
