@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -123,7 +124,7 @@ def _make_artifact(
     module, ledger = rewritten.for_target(target)
     height, width = network.size
     stem = f"{network.spec.name}_{height}x{width}_{precision}"
-    with written_atomically(folder) as scratch:
+    with _nothing_left_on_a_miss(folder), written_atomically(folder) as scratch:
         announce(f"lowering to {target.name} {precision}")
         emit = _emitter(target, job.backend)
         files = emit(ExportGraph(module, network.examples()), precision, scratch, stem)
@@ -132,13 +133,22 @@ def _make_artifact(
         announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
         verdict, mattes = _judge(lowered, cases, _limits(target, precision, job), announce)
         if not verdict.passed:
-            shutil.rmtree(folder, ignore_errors=True)  # an older artifact there would pass for this one
             raise QualityError(_blame(network, lowered, cases, verdict))
         manifest = build_manifest(network, lowered, verdict)
         write_json(scratch / "manifest.json", manifest)
         write_artifact_report(scratch / "report.html", manifest, cases, mattes)
         announce(f"writing {folder}")
     return read_artifact(folder)
+
+
+@contextlib.contextmanager
+def _nothing_left_on_a_miss(folder: Path) -> Iterator[None]:
+    """Remove an older artifact when the new one misses its limits: it would pass for the new one."""
+    try:
+        yield
+    except QualityError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _judge(
@@ -179,6 +189,8 @@ def _blame(network: LoadedNetwork, lowered: Lowered, cases: Sequence[Case], verd
         f"{network.spec.name} for {target.name} {precision} is not the same matte: max error {stats.max_abs:.3g} "
         f"(limit {limits.max_abs:.3g}), MAD {stats.mad:.3g} (limit {limits.mad:.3g}), worst on {stats.worst}. "
     )
+    if not compare_graphs(lowered.captured, cases).within(limits):
+        return f"{missed}First broken by the capture, before any rewrite. No artifact is left at its output path."
     if not compare_graphs(lowered.module, cases).within(limits):
         guilty = next(
             (step for step in lowered.ledger if step.total_error > limits.max_abs),

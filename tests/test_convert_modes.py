@@ -13,6 +13,7 @@ import torch
 from mobile_matting_export.convert import Job, convert_network
 from mobile_matting_export.errors import QualityError
 from mobile_matting_export.formats.format import ExportGraph
+from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.network import LoadedNetwork, load_network
 from mobile_matting_export.targets import Target, find_target
 
@@ -104,3 +105,41 @@ def test_pytorch_computes_on_one_thread_while_converting(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_alpha_out_of_its_range_leaves_no_older_artifact_either(
+    target_with_errors: Callable[..., Target], tmp_path: Path
+) -> None:
+    network = load_network("ldn_fb")
+    good, bad = (target_with_errors(network, {"gpu": error, "gpu-fp32": error}) for error in (0.0, -0.5))
+    convert_network(network, Job((good,), tmp_path))
+
+    with pytest.raises(QualityError, match=r"beyond \[0, 1\]"):
+        convert_network(network, Job((bad,), tmp_path))
+
+    assert not list((tmp_path / "ldn_fb").iterdir())
+
+
+def test_a_wrong_capture_is_not_blamed_on_a_rewrite(
+    target_with_errors: Callable[..., Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_network("ldn_fb")
+    target = target_with_errors(network, {"gpu": 0.5, "gpu-fp32": 0.5})
+
+    def capture_another(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.fx.GraphModule:
+        return capture(Inverted(module), inputs)
+
+    monkeypatch.setattr("mobile_matting_export.convert.capture", capture_another)
+    with pytest.raises(QualityError, match="First broken by the capture"):
+        convert_network(network, Job((target,), tmp_path))
+
+
+class Inverted(torch.nn.Module):
+    """Background where a network has foreground."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 1 - self.net(image)

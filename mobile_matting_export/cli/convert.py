@@ -130,7 +130,7 @@ def convert(
     Examples:
       mmexport convert --target tflite-gpu
       mmexport convert modnet -c modnet.ckpt -t tflite-gpu -t ncnn-cpu --size 256x256
-      mmexport convert nets/mine.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
+      mmexport convert my_network.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
     """
     from mobile_matting_export.alpha_network import describe_head
     from mobile_matting_export.convert import Job, convert_network

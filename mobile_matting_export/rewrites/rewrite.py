@@ -26,7 +26,7 @@ class Rewrite:
     """A function on a graph, with its claim.
 
     ``apply`` edits the graph in place through ``graph.surgery``. ``max_error`` is what an exact
-    rewrite may change the alpha by: float32 rounding, ten times what was measured on the registry's networks.
+    rewrite may change the alpha by: float32 rounding, at least ten times what was measured on the registry's networks.
     ``exact=False`` marks a bounded approximation.
     """
 
