@@ -41,7 +41,7 @@ def verify_artifact(
         UsageError: the network or its weights are not found again, or differ.
     """
     manifest = artifact.manifest
-    loaded = _load_original(artifact, checkpoint, network)
+    loaded = load_original(artifact, checkpoint, network)
     announce(f"running {loaded.spec.name} in PyTorch")
     cases = make_cases(loaded, images)
     target = find_target(manifest["target"])
@@ -63,7 +63,12 @@ def verify_artifact(
     }
 
 
-def _load_original(artifact: Artifact, checkpoint: Path | None, network: str | None) -> LoadedNetwork:
+def load_original(artifact: Artifact, checkpoint: Path | None, network: str | None) -> LoadedNetwork:
+    """The network that ``artifact`` was made from, with its weights, as its manifest says.
+
+    Raises:
+        UsageError: the network or its weights are not found again, or differ.
+    """
     described, image = artifact.manifest["network"], artifact.manifest["inputs"][0]
     shape = image["shape"]
     size = (shape[1], shape[2]) if image["layout"] == "NHWC" else (shape[2], shape[3])

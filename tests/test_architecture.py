@@ -45,7 +45,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "convert": (*_PIPELINE, "formats.format", "manifest", "report", "second_opinion"),
     "matte": ("artifact", "composite", "formats.format", "images", "networks.spec", "targets", "errors"),
     "verify": (*_PIPELINE, "bundled", "matte"),
-    "report": ("report", "composite", "images", "matte", "networks.spec", "artifact", "parity", "errors"),
+    "metrics": ("errors",),
+    "bootstrap": (),
+    "data_set": ("images", "errors"),
+    "contestant": (*_PIPELINE, "formats.format", "images", "matte"),
+    "evaluate": ("bootstrap", "contestant", "data_set", "images", "metrics"),
+    "write_evaluation": ("artifact", "evaluate", "report", "errors"),
+    "report": (
+        *("report", "composite", "images", "matte", "metrics", "networks.spec", "artifact", "parity", "errors"),
+        "evaluate",  # the data of its page
+    ),
     "demo": (*_PIPELINE, "convert", "formats.format", "images", "matte", "report"),
     "cli": ("",),  # the top: it may call everything
 }

@@ -13,6 +13,7 @@ from mobile_matting_export import __version__
 from mobile_matting_export.cli.config import read_config
 from mobile_matting_export.cli.convert import convert
 from mobile_matting_export.cli.doctor import doctor
+from mobile_matting_export.cli.evaluate import evaluate
 from mobile_matting_export.cli.matte import matte
 from mobile_matting_export.cli.networks import networks
 from mobile_matting_export.cli.stop import stop_code, stoppable
@@ -20,7 +21,7 @@ from mobile_matting_export.cli.targets import targets
 from mobile_matting_export.cli.verify import verify
 from mobile_matting_export.errors import MmexportError, UsageError
 
-COMMANDS = (networks, targets, convert, verify, matte, doctor)
+COMMANDS = (networks, targets, convert, verify, evaluate, matte, doctor)
 
 _EXIT_CODES = """
 \b

@@ -10,41 +10,63 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from mobile_matting_export import metrics
+from mobile_matting_export.bootstrap import interval
 from mobile_matting_export.bundled import bundled_weights
+from mobile_matting_export.contestant import Contestant, network_contestant
+from mobile_matting_export.data_set import Clip, load_truth, read_data_set
+from mobile_matting_export.evaluate import Evaluation, evaluate, summarize
+from mobile_matting_export.images import load_picture
 from mobile_matting_export.network import load_network
-from models.training.evaluate import Score, evaluate, mean
+from mobile_matting_export.one_thread import one_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- figures: made by models/training/model_card.py -->", "<!-- end of figures -->"
 # title in the card and factor
-METRICS = {
+COLUMNS = {
     "iou": ("IoU", 1.0),
     "mad": ("MAD x1e-3", 1e3),
+    "mad_band": ("MAD band x1e-3", 1e3),
     "mse": ("MSE x1e-3", 1e3),
     "grad_fdm": ("gradient x1e-3", 1e3),
 }
+_AT_INPUT = ("iou", "mad", "mse", "grad_fdm")
+_WORST_NAMED = 6
 
 
 @dataclass(frozen=True)
 class DevelopmentSet:
-    """One folder of pictures with mattes, what a score on it says, and which metrics say it."""
+    """One folder of pictures with mattes, what a score on it says, and which metrics say it.
 
+    ``scored_at`` is ``truth`` (the truth's own size) or ``input`` (the network's input size, to which the
+    truth is averaged: what published tables mostly do).
+    """
+
+    name: str
     folder: str
     claim: str
     metrics: tuple[str, ...]
+    scored_at: str = "truth"
 
 
 SETS = (
-    DevelopmentSet("eval_natural/eg1800", "real photos, human binary masks", ("iou",)),
-    DevelopmentSet("eval_natural_soft", "the same photos, closed-form mattes", tuple(METRICS)),
-    DevelopmentSet("eval_composite", "synthetic composites of 9 persons, exact mattes", tuple(METRICS)),
-    DevelopmentSet("sequence/s0", "30 frames of one person, exact mattes", tuple(METRICS)),
+    DevelopmentSet("eval_natural/eg1800", "eval_natural/eg1800", "real photos, human binary masks", ("iou",)),
+    DevelopmentSet("eval_natural_soft", "eval_natural_soft", "the same photos, closed-form mattes", tuple(COLUMNS)),
+    DevelopmentSet(
+        "eval_natural_soft, at input size", "eval_natural_soft", "the same, scored at input size", _AT_INPUT, "input"
+    ),
+    DevelopmentSet(
+        "eval_composite", "eval_composite", "synthetic composites of 9 persons, exact mattes", tuple(COLUMNS)
+    ),
+    DevelopmentSet("sequence/s0", "sequence/s0", "30 frames of one person, exact mattes", (*COLUMNS, "dtssd")),
 )
 
 
@@ -55,30 +77,25 @@ def persons(data: Path, folder: str) -> dict[str, str]:
     return {Path(row["path"]).stem: row.get("fg") or row["path"] for row in mine}
 
 
-def interval(values: list[float], groups: list[str]) -> tuple[float, float]:
-    """95 % interval of the mean, by drawing whole groups (persons) 2000 times with replacement."""
-    rng = np.random.default_rng(0)
-    by_group = [np.array([v for v, g in zip(values, groups, strict=True) if g == one]) for one in sorted(set(groups))]
-    draws = rng.integers(0, len(by_group), (2000, len(by_group)))
-    means = [np.concatenate([by_group[i] for i in draw]).mean() for draw in draws]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def measure(network: str, data: Path) -> dict[str, Any]:
-    """All figures of the bundled weights of ``network``, ready for JSON."""
-    path = bundled_weights(network)
+def measure(network: str, data: Path, weights: Path | None = None) -> dict[str, Any]:
+    """All figures of ``weights`` (default: the bundled ones) of ``network``, ready for JSON."""
+    path = weights or bundled_weights(network)
     if path is None:
         raise FileNotFoundError(f"models/{network} holds no weights: train them first")
-    loaded = load_network(network)
+    loaded = load_network(network, path)
+    contestant = network_contestant(loaded)
     sets: dict[str, Any] = {}
-    for one in SETS:
-        scores = evaluate(loaded, data / one.folder)
-        known = persons(data, one.folder)
-        groups = [known.get(name, name) for name in scores]
-        sets[one.folder] = {"images": len(scores), "groups": len(set(groups))} | {
-            metric: _figure(metric, scores, groups) for metric in one.metrics
-        }
+    with one_thread():
+        for one in SETS:
+            clips = read_data_set(data / one.folder)
+            if one.scored_at == "input":
+                scores = score_at_input_size(contestant, clips)
+                sets[one.name] = _describe(scores, list(scores[_AT_INPUT[0]]), one)
+                continue
+            evaluation = evaluate([contestant], clips)
+            known = persons(data, one.folder)
+            groups = [known.get(name, name) for name in evaluation.names]
+            sets[one.name] = _from_evaluation(evaluation, groups, one)
     return {
         "network": network,
         "size": list(loaded.size),
@@ -92,11 +109,36 @@ def measure(network: str, data: Path) -> dict[str, Any]:
     }
 
 
-def _figure(metric: str, scores: dict[str, Score], groups: list[str]) -> dict[str, Any]:
-    figure: dict[str, Any] = {"mean": getattr(mean(scores), metric)}
-    if len(set(groups)) > 1:
-        figure["ci95"] = interval([getattr(s, metric) for s in scores.values()], groups)
-    return figure
+def score_at_input_size(contestant: Contestant, clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
+    """``_AT_INPUT`` metrics by picture, of alpha as the network gives it against the truth averaged to its size."""
+    scores: dict[str, dict[str, float]] = {name: {} for name in _AT_INPUT}
+    for clip in clips:
+        for frame in clip.frames:
+            _, alpha = contestant.matte(load_picture(frame.picture))
+            height, width = alpha.shape[2:]
+            truth = cv2.resize(load_truth(frame.truth), (width, height), interpolation=cv2.INTER_AREA)
+            for name in _AT_INPUT:
+                scores[name][frame.name] = getattr(metrics, name)(alpha[0, 0], np.asarray(truth))
+    return scores
+
+
+def _describe(scores: dict[str, dict[str, float]], names: list[str], one: DevelopmentSet) -> dict[str, Any]:
+    figures = {}
+    for metric in one.metrics:
+        values = list(scores[metric].values())
+        figures[metric] = {"mean": float(np.mean(values)), "ci95": list(interval(values))}
+    return {"images": len(names), "groups": len(names)} | figures
+
+
+def _from_evaluation(evaluation: Evaluation, groups: list[str], one: DevelopmentSet) -> dict[str, Any]:
+    (row,) = summarize(evaluation, groups)
+    figures = {metric: dict(row["metrics"][metric]) for metric in one.metrics}
+    if len(set(groups)) == 1:  # an interval over one person would say nothing about others
+        for figure in figures.values():
+            del figure["ci95"]
+    order = np.argsort(evaluation.scores[0]["mad"])[::-1]
+    worst = [evaluation.names[index] for index in order[:_WORST_NAMED]]
+    return {"images": row["images"], "groups": len(set(groups))} | figures | {"worst": worst}
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -106,14 +148,20 @@ def table(figures: dict[str, Any]) -> str:
         f"`{weights['file']}`: {weights['bytes']:,} bytes, {figures['parameters']:,} parameters as float16, "
         f"sha256 `{weights['sha256']}`.",
         "",
-        "| set | pictures | says | " + " | ".join(title for title, _ in METRICS.values()) + " |",
-        "|---|---|---|" + "---|" * len(METRICS),
+        "| set | pictures | says | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
     ]
     for one in SETS:
-        measured = figures["sets"][one.folder]
-        cells = [_cell(measured[m], METRICS[m][1]) if m in measured else "-" for m in METRICS]
-        lines.append(f"| `{one.folder}` | {measured['images']} | {one.claim} | " + " | ".join(cells) + " |")
+        measured = figures["sets"][one.name]
+        cells = [_cell(measured[m], COLUMNS[m][1]) if m in measured else "-" for m in COLUMNS]
+        lines.append(f"| `{one.name}` | {measured['images']} | {one.claim} | " + " | ".join(cells) + " |")
     lines += ["", "In brackets: 95 % interval of the mean, drawn over persons where several pictures show one."]
+    film, soft = figures["sets"]["sequence/s0"], figures["sets"]["eval_natural_soft"]
+    lines += [
+        f"dtSSD on `sequence/s0`: {film['dtssd']['mean']:.2f}. Largest MAD on `eval_natural_soft`: "
+        + ", ".join(soft["worst"])
+        + "."
+    ]
     return "\n".join(lines)
 
 
@@ -140,13 +188,17 @@ def rewrite_card(card: str, figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, and write figures.json and the card."""
+    """Measure, and write figures.json and the card; with ``--weights`` only print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", help="name of the network, such as mmnet")
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/dev")
+    arguments.add_argument("--weights", type=Path, help="print the table of these weights instead of writing the card")
     given = arguments.parse_args()
+    figures = measure(given.network, given.data, given.weights)
+    if given.weights:
+        print(table(figures))
+        return
     folder = ROOT / "models" / given.network
-    figures = measure(given.network, given.data)
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     card = folder / "README.md"
     card.write_text(rewrite_card(card.read_text(), figures))

@@ -1,0 +1,115 @@
+"""``mmexport evaluate``: how good are the mattes, against ground truth?"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobile_matting_export.cli.common import Output, output_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mobile_matting_export.evaluate import Metric
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, required=True)
+@click.option("--data", "-d", required=True, help="Folder with image/ and alpha/, or of such folders.")
+@click.option("--reference", is_flag=True, help="Score the original PyTorch network of each artifact, too.")
+@click.option(
+    "--read-as",
+    type=click.Choice(["auto", "stills", "sequence"]),
+    default="auto",
+    show_default=True,
+    help="Whether pictures are frames of a film; auto: when numbered without a gap and of one size.",
+)
+@click.option("--worst", type=click.IntRange(0, 100), default=8, show_default=True, help="Pictures shown on the page.")
+@click.option("--output", "-o", "folder", help="Folder for evaluation.json and .html; default build/evaluation/<data>.")
+@click.option("--checkpoint", "-c", help="The network's weights for --reference, where the manifest's path fails.")
+@output_options
+def evaluate(
+    artifacts: tuple[str, ...],
+    data: str,
+    reference: bool,
+    read_as: str,
+    worst: int,
+    folder: str | None,
+    checkpoint: str | None,
+    output: Output,
+) -> None:
+    """Score ARTIFACTS against true mattes: MAD, MSE, SAD, Grad, Conn, IoU; dtSSD for sequences.
+
+    Several artifacts stand in one table, compared picture by picture with the first. The page shows
+    the worst pictures.
+
+    \b
+    Example:
+      mmexport evaluate build/mmnet/tflite-gpu-fp16 --data photos/ --reference
+    """
+    from mobile_matting_export.data_set import read_data_set
+    from mobile_matting_export.evaluate import evaluate as evaluate_all
+    from mobile_matting_export.evaluate import summarize
+    from mobile_matting_export.one_thread import one_thread
+    from mobile_matting_export.write_evaluation import write_evaluation
+
+    clips = read_data_set(Path(data), read_as)
+    target = Path(folder) if folder else Path("build/evaluation") / Path(data).resolve().name
+    with contextlib.ExitStack() as opened, one_thread():
+        contestants = _open(artifacts, reference, checkpoint, opened)
+        with output.progress(total=sum(len(clip.frames) for clip in clips)) as announce:
+            evaluation = evaluate_all(contestants, clips, worst, announce)
+    rows = summarize(evaluation)
+    files = write_evaluation(target, data, evaluation, rows)
+    for note in evaluation.notes:
+        output.note(f"note: {note}")
+    result: dict[str, Any] = {"data": data, "notes": evaluation.notes, "results": rows, "files": list(map(str, files))}
+    if len(rows) == 1:
+        result |= {"images": rows[0]["images"], "metrics": rows[0]["metrics"]}
+    output.result(result, lambda: _tables(rows, evaluation.metrics, files))
+
+
+def _open(artifacts: tuple[str, ...], reference: bool, checkpoint: str | None, opened: contextlib.ExitStack) -> Any:
+    """The artifacts' sessions, closed with ``opened``, and their networks where asked for, each once."""
+    from mobile_matting_export.artifact import read_artifact
+    from mobile_matting_export.contestant import artifact_contestant, network_contestant
+    from mobile_matting_export.matte import open_session
+    from mobile_matting_export.verify import load_original
+
+    read = [read_artifact(Path(artifact)) for artifact in artifacts]
+    contestants = []
+    for artifact in read:
+        session = opened.enter_context(contextlib.closing(open_session(artifact)))
+        contestants.append(artifact_contestant(artifact, session))
+    if reference:
+        weights = None if checkpoint is None else Path(checkpoint)
+        networks = {a.manifest["network"]["state_sha256"] + str(a.manifest["inputs"][0]): a for a in reversed(read)}
+        contestants += [network_contestant(load_original(a, weights, None)) for a in reversed(networks.values())]
+    return contestants
+
+
+def _tables(rows: list[dict[str, Any]], metrics: tuple[Metric, ...], files: tuple[Path, ...]) -> RenderableType:
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_table(rows, metrics, "metrics", f"{rows[0]['images']} pictures")]
+    if len(rows) > 1:
+        parts.append(_table(rows[1:], metrics, "difference", f"difference from {rows[0]['title']}"))
+    parts.append(f"In brackets: 95 % interval of the mean. Worst pictures: {files[-1]}")
+    return Group(*parts)
+
+
+def _table(rows: list[dict[str, Any]], metrics: tuple[Metric, ...], of: str, title: str) -> RenderableType:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mobile_matting_export.report.evaluation_page import format_figure
+
+    # a row a metric: a column each would not fit a terminal
+    table = Table(title, *(escape(row["title"]) for row in rows), box=None, pad_edge=False)
+    for metric in metrics:
+        cells = (" ".join(format_figure(metric, row[of][metric.name], of)) for row in rows)
+        table.add_row(metric.title, *cells)
+    return table

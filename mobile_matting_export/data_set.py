@@ -1,0 +1,113 @@
+"""Folders of pictures with their true mattes: ``image/X.jpg`` beside ``alpha/X.png``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.images import PICTURE_SUFFIXES, list_pictures
+
+READINGS = ("auto", "stills", "sequence")
+"""How a folder's pictures are read; ``auto`` takes consecutively numbered pictures of one size as frames."""
+
+# fewer than so many numbered pictures are more likely a hand-picked few than a film
+_FEWEST_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture and its true matte, both as files."""
+
+    name: str
+    picture: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of one ``image/`` folder in order; ``consecutive`` ones are a film, others stand alone."""
+
+    name: str
+    frames: tuple[Frame, ...]
+    consecutive: bool
+
+
+def read_data_set(folder: Path, reading: str = "auto") -> tuple[Clip, ...]:
+    """Find the clips of a data set: its own ``image/`` and ``alpha/``, or those of every folder in it.
+
+    Args:
+        folder: the data set.
+        reading: one of ``READINGS``.
+
+    Raises:
+        UsageError: no such folder, no pictures, or pictures without a matte (named).
+    """
+    if not folder.is_dir():
+        what = "it is a file" if folder.exists() else "there is no such folder"
+        raise UsageError(f"cannot evaluate on {folder}: {what}; name a folder that holds image/ and alpha/")
+    places = [folder] if (folder / "image").is_dir() else sorted(p.parent for p in folder.glob("*/image") if p.is_dir())
+    if not places:
+        raise UsageError(
+            f"{folder} holds no data set: pictures are expected in {folder / 'image'}, their true mattes under the "
+            f"same names in {folder / 'alpha'}"
+        )
+    return tuple(_read_clip(place, reading) for place in places)
+
+
+def load_truth(path: Path) -> npt.NDArray[np.float64]:
+    """A true matte as float64 H x W in [0, 1], of a grey PNG with 8 or 16 bits.
+
+    Raises:
+        UsageError: unreadable, or a colour picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith("I;16"):
+                return np.asarray(image).astype(np.float64) / 65535
+            grey = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"cannot read the matte {path}: {error}; mattes are grey PNG files") from error
+    if (grey != grey[..., :1]).any():
+        raise UsageError(f"the matte {path} is a colour picture; a matte is grey, 0 background, 255 foreground")
+    return grey[..., 0].astype(np.float64) / 255
+
+
+def _read_clip(place: Path, reading: str) -> Clip:
+    mattes = _by_stem(place / "alpha")
+    pictures = list_pictures(place / "image")
+    lacking = [path.name for path in pictures if path.stem not in mattes]
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise UsageError(f"{place / 'alpha'} lacks the matte of {lacking[0]}{more}: mattes bear the pictures' names")
+    frames = tuple(Frame(path.stem, path, mattes[path.stem]) for path in pictures)
+    consecutive = reading == "sequence" or (reading == "auto" and _is_film(frames))
+    return Clip(place.name, frames, consecutive)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
+
+
+def _is_film(frames: Sequence[Frame]) -> bool:
+    """Numbered without a gap, and all of one size."""
+    numbers = [re.search(r"(\d+)$", frame.name) for frame in frames]
+    if len(frames) < _FEWEST_FRAMES or not all(numbers):
+        return False
+    counted = [int(found[1]) for found in numbers if found]
+    if counted != list(range(counted[0], counted[0] + len(counted))):
+        return False
+    sizes = set()
+    for frame in frames:
+        with Image.open(frame.picture) as image:  # the header only
+            sizes.add(image.size)
+    return len(sizes) == 1
