@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from mobile_matting_export.networks.ldn_fb import LDNFB
 from mobile_matting_export.networks.mmnet import MMNet
 from mobile_matting_export.procedural_portraits import make_portrait
-from models.ldn_fb.train import RECIPE as LDN_FB_RECIPE
-from models.ldn_fb.train import ldn_fb_loss, ldn_fb_matte
+from models.ldn_fb.train import DENSE, FEATHERING, TrainingStage
+from models.ldn_fb.train import STAGES as LDN_FB_STAGES
+from models.ldn_fb.train import main as train_ldn_fb
 from models.mmnet.train import RECIPE as MMNET_RECIPE
 from models.mmnet.train import QuarterScores, mmnet_loss, mmnet_matte
 from models.training.augment import Augmenter, Variation
-from models.training.evaluate import score
 from models.training.export import export_weights
 from models.training.loop import Stage, learning_rate, mean_iou, train
-from models.training.model_card import BEGIN, END, interval, rewrite_card
+from models.training.model_card import BEGIN, END, SETS, rewrite_card
 from models.training.portraits import Portraits, empty_patches, from_arrays
 
 SIZE = 64
@@ -43,8 +45,8 @@ def augmenter_of(portraits: Portraits, variation: Variation = STILL) -> Augmente
 
 @pytest.mark.parametrize(
     ("build", "loss"),
-    [(lambda: QuarterScores(MMNet()), mmnet_loss), (LDNFB, ldn_fb_loss)],
-    ids=["mmnet", "ldn_fb"],
+    [(lambda: QuarterScores(MMNet()), mmnet_loss), *((LDNFB, stage.loss) for stage in LDN_FB_STAGES)],
+    ids=["mmnet", *(f"ldn_fb_{stage.name}" for stage in LDN_FB_STAGES)],
 )
 def test_three_steps_lower_the_loss(drawn, build, loss):
     torch.manual_seed(0)
@@ -65,9 +67,9 @@ def test_three_steps_lower_the_loss(drawn, build, loss):
     ("recipe", "build", "loss", "matte"),
     [
         (MMNET_RECIPE, lambda: QuarterScores(MMNet()), mmnet_loss, mmnet_matte),
-        (LDN_FB_RECIPE, LDNFB, ldn_fb_loss, ldn_fb_matte),
+        *((stage.recipe, LDNFB, stage.loss, stage.matte) for stage in LDN_FB_STAGES),
     ],
-    ids=["mmnet", "ldn_fb"],
+    ids=["mmnet", *(f"ldn_fb_{stage.name}" for stage in LDN_FB_STAGES)],
 )
 def test_a_recipe_trains_within_its_time_and_goes_on_from_its_checkpoint(
     drawn, tmp_path: Path, recipe, build, loss, matte
@@ -82,6 +84,75 @@ def test_a_recipe_trains_within_its_time_and_goes_on_from_its_checkpoint(
     for key, value in trained.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
     assert 0.0 <= mean_iou(matte, again, drawn, SIZE) <= 1.0
+
+
+by_stage = pytest.mark.parametrize("stage", LDN_FB_STAGES, ids=lambda stage: stage.name)
+
+
+def short_run(stage: TrainingStage, drawn: Portraits, seconds: float) -> tuple[LDNFB, nn.Module]:
+    """A network as it was, and as ``stage`` trained it for a while on small pictures."""
+    torch.manual_seed(0)
+    net = LDNFB()
+    before = copy.deepcopy(net)
+    stage.freeze_others(net)
+    small = dataclasses.replace(
+        stage.recipe, stages=(Stage(until=1.0, size=SIZE, batch=4, zoom=(1.0, 1.0)),), average_decay=0.5
+    )
+    trained, _ = train(small, net, stage.loss, stage.matte, augmenter_of(drawn), None, seconds)
+    return before, trained
+
+
+@by_stage
+def test_a_stage_of_ldn_fb_lowers_its_loss_and_moves_only_what_it_names(drawn, stage):
+    before, trained = short_run(stage, drawn, seconds=1.0)
+    image, alpha = augmenter_of(drawn).batch(4, SIZE, (1.0, 1.0))
+    with torch.no_grad():
+        assert stage.loss(trained, image, alpha) < stage.loss(before, image, alpha)
+    after = trained.state_dict()
+    moved = {key.partition(".")[0] for key, value in before.state_dict().items() if not torch.equal(value, after[key])}
+    assert moved == set(stage.learns)
+
+
+def test_the_stages_of_ldn_fb_train_the_paper_parts_in_turn():
+    layers = {name.partition(".")[0] for name, _ in LDNFB().named_parameters()}
+    assert {*DENSE, *FEATHERING} == layers
+    assert [set(stage.learns) for stage in LDN_FB_STAGES] == [{*DENSE}, {*FEATHERING}, layers]
+    assert [stage.after for stage in LDN_FB_STAGES] == [None, *(stage.name for stage in LDN_FB_STAGES[:-1])]
+
+
+@by_stage
+def test_a_stage_of_ldn_fb_is_scored_by_what_it_trains(stage):
+    torch.manual_seed(0)
+    net = LDNFB().eval()
+    image = torch.rand(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        seg, alpha, *_ = net(image * 2 - 1)
+        expected = seg[:, 1:2] if stage.name == "segment" else alpha.clamp(0, 1)
+        assert torch.equal(stage.matte(net, image), expected)
+
+
+def test_a_later_stage_of_ldn_fb_without_weights_to_start_from_is_refused(tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        train_ldn_fb(["--stage", "feather", "--start", str(tmp_path / "none.safetensors")])
+    assert "train the stage before" in capsys.readouterr().err
+
+
+def test_a_stage_of_ldn_fb_runs_from_files_to_a_file_and_the_next_starts_from_it(drawn, tmp_path: Path):
+    for kind, suffix, maps in (("image", "jpg", drawn.image), ("alpha", "png", drawn.alpha)):
+        (tmp_path / kind).mkdir()
+        for name, one in zip(drawn.names, maps, strict=True):
+            Image.fromarray(one.permute(1, 2, 0).numpy().squeeze()).save(tmp_path / kind / f"{name}.{suffix}")
+    for part in ("train", "val"):
+        (tmp_path / f"{part}.txt").write_text("\n".join(drawn.names))
+    start: list[str] = []
+    for stage in LDN_FB_STAGES[:2]:
+        output = tmp_path / f"{stage.name}.safetensors"
+        files = ["--data", str(tmp_path), "--output", str(output), "--checkpoint", str(tmp_path / f"{stage.name}.pt")]
+        train_ldn_fb(["--stage", stage.name, "--minutes", "0.01", "--peak-rate", "1e-3", *files, *start])
+        start = ["--start", str(output)]
+    first, second = (load_file(tmp_path / f"{stage.name}.safetensors") for stage in LDN_FB_STAGES[:2])
+    same = {key.partition(".")[0] for key, value in first.items() if torch.equal(value, second[key])}
+    assert same == set(DENSE)
 
 
 def test_scores_before_the_upsampling_equal_the_published_order():
@@ -147,41 +218,16 @@ def test_exported_weights_are_half_precision_and_load_into_the_network(tmp_path:
     )
 
 
-# the golden matte of the metrics notes: a wavy disc with a soft edge
-Y, X = np.mgrid[0:48, 0:64].astype(float)
-DISC = 15 - np.hypot(1.25 * (X - 31.5), Y - 26) + 1.5 * np.sin(6 * np.arctan2(Y - 26, X - 31.5))
-GOLDEN = np.floor(255 * np.clip(DISC / 6 + 0.5, 0, 1) + 0.5)
-
-
-@pytest.mark.parametrize(
-    ("predicted", "mad", "mse", "iou", "grad_fdm"),
-    [
-        (GOLDEN, 0.0, 0.0, 1.0, 0.0),
-        (np.floor(0.8 * GOLDEN + 0.5), 0.037492, 0.006517, 0.884211, 0.005983),
-        (GOLDEN[:, np.r_[0, 0:63]], 0.020724, 0.003406, 0.896839, 0.011077),
-        (np.where(np.hypot(X - 31.5, Y - 28) < 4, 0, GOLDEN), 0.015625, 0.015625, 0.915789, 0.008622),
-    ],
-    ids=["identity", "scale0.8", "shift1", "hole"],
-)
-def test_scores_equal_the_golden_values(predicted, mad, mse, iou, grad_fdm):
-    got = score(predicted / 255, GOLDEN / 255)
-    assert (got.mad, got.mse, got.iou, got.grad_fdm) == pytest.approx((mad, mse, iou, grad_fdm), abs=1e-6)
-
-
-def test_an_interval_over_one_group_has_no_width_and_over_two_spans_them():
-    assert interval([0.0, 1.0], ["a", "a"]) == (0.5, 0.5)
-    assert interval([0.0, 1.0], ["a", "b"]) == (0.0, 1.0)
-
-
 def test_a_card_keeps_its_text_and_gets_the_figures():
-    one = {"images": 2, "iou": {"mean": 0.9, "ci95": [0.85, 0.95]}}
-    sets = {name: one for name in ("eval_natural/eg1800", "eval_natural_soft", "eval_composite", "sequence/s0")}
+    one = {"images": 2, "iou": {"mean": 0.9, "ci95": [0.85, 0.95]}, "dtssd": {"mean": 1.234}, "worst": ["p7", "p3"]}
+    sets = {row.name: one for row in SETS}
     weights = {"file": "w.safetensors", "bytes": 1234, "sha256": "ab"}
     figures = {"network": "n", "size": [8, 8], "parameters": 10, "weights": weights, "sets": sets}
     card = rewrite_card(f"above\n{BEGIN}\nold\n{END}\nbelow\n", figures)
     assert card.startswith("above\n") and card.endswith("below\n")
     assert "old" not in card
     assert "0.900 (0.850-0.950)" in card and "1,234 bytes" in card
+    assert "dtSSD on `sequence/s0`: 1.23" in card and "p7, p3." in card
     assert rewrite_card(card, figures) == card
 
 
