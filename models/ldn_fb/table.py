@@ -202,6 +202,16 @@ def compute(ldn: LDNFB, fb: LDNFB, sets: Mapping[str, Sequence[Sample]], choose_
     }
 
 
+def measure_table(data: Path, ldn: Path, fb: Path, rounds: int) -> dict[str, Any]:
+    """All figures of the table from weight files, on val.txt of ``data/train`` and on ``eval_natural_soft``."""
+    train, soft = data / "train", data / "dev" / "eval_natural_soft"
+    sets = {
+        "val": load_samples(train, (train / "val.txt").read_text().split()),
+        soft.name: load_samples(soft, [path.stem for path in list_pictures(soft / "image")]),
+    }
+    return compute(load_net(ldn), load_net(fb), sets, choose_on="val", rounds=rounds)
+
+
 def render(figures: Mapping[str, Any], paper: Mapping[str, Mapping[str, float]] = PAPER) -> str:
     """The figures as markdown, the paper's beside ours."""
     sets, times, chosen = figures["sets"], figures["times"], figures["guided_filter"]
@@ -262,12 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.rounds < 1:
         parser.error("--rounds must be 1 or more: a median needs a number")
-    train, soft = given.data / "train", given.data / "dev/eval_natural_soft"
-    sets = {
-        "val": load_samples(train, (train / "val.txt").read_text().split()),
-        soft.name: load_samples(soft, [path.stem for path in list_pictures(soft / "image")]),
-    }
-    figures = compute(load_net(given.ldn), load_net(given.fb), sets, choose_on="val", rounds=given.rounds)
+    figures = measure_table(given.data, given.ldn, given.fb, given.rounds)
     print(render(figures))
     if given.json:
         figures["weights"] = {"ldn": _identity(given.ldn), "fb": _identity(given.fb)}

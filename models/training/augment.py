@@ -52,9 +52,11 @@ class Augmenter:
         inside = (grid.abs() <= 1).all(dim=-1)[:, None] | ~distant[:, None, None, None]
         image, alpha = both[:, :3], both[:, 3:] * inside
         image = self._replace_background(image, alpha, distant)
-        image = self._recolour(image)
-        image = self._degrade(image)
-        return image.clamp_(0, 1), alpha.clamp(0, 1)
+        return self.degrade(image), alpha.clamp(0, 1)
+
+    def degrade(self, image: torch.Tensor) -> torch.Tensor:
+        """Other colours, less detail and noise at random for pictures in 0..1, which keep their geometry."""
+        return self._lose_detail(self._recolour(image)).clamp_(0, 1)
 
     def _uniform(self, count: int, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, generator=self.random)
@@ -137,7 +139,7 @@ class Augmenter:
         gamma = torch.exp(self._uniform(count, -0.3, 0.3))
         return flat.clamp(1e-4, 1).pow(gamma[:, None, None]).view_as(image)
 
-    def _degrade(self, image: torch.Tensor) -> torch.Tensor:
+    def _lose_detail(self, image: torch.Tensor) -> torch.Tensor:
         """Some pictures lose resolution, some are blurred (by the same means), some get noise."""
         size = image.shape[-1]
         for i in self._chance(len(image), 0.2).nonzero()[:, 0]:

@@ -1,0 +1,10 @@
+// The module that ../fused_units.py loads.
+
+#include "kernels.h"
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.def("pointwise_forward", &pointwise_forward);
+  m.def("pointwise_backward", &pointwise_backward);
+  m.def("depthwise_forward", &depthwise_forward);
+  m.def("depthwise_backward", &depthwise_backward);
+}
