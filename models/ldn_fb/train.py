@@ -52,6 +52,9 @@ DENSE = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 FEATHERING = ("newconvF1", "newconvF2")
 
 GRADIENT_WEIGHT = 2.0
+SQUARED_WEIGHT = 4.0
+"""Absolute errors alone make a matte binary where it is unsure, and its squared error worse than the segmentation's."""
+
 SEGMENTATION_WEIGHT = 0.1
 """Of the segmentation in stage ``together``: it keeps seg a segmentation, and leaves the matte the say."""
 
@@ -147,7 +150,7 @@ def _matte_loss(matte: torch.Tensor, image: torch.Tensor, alpha: torch.Tensor) -
         charbonnier(matte, alpha)
         + charbonnier(matte * image, alpha * image)
         + GRADIENT_WEIGHT * gradient_difference(matte, alpha)
-        + F.mse_loss(matte, alpha)
+        + SQUARED_WEIGHT * F.mse_loss(matte, alpha)
     )
 
 

@@ -16,6 +16,8 @@ their names stay, eval mode runs the network as it is written.
 from __future__ import annotations
 
 import functools
+import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,12 +30,15 @@ from mobile_matting_export.networks.mmnet import EncoderBlock, MMNet, Unit
 
 SOURCES = Path(__file__).parent / "kernels"
 
+TOOLS = ("c++", "ninja")
+"""What compiling the kernels takes."""
+
 UNBOUNDED = 1e30  # a clamp that never clamps; the kernels are compiled for finite numbers only
 
 
 @functools.cache
 def kernels() -> ModuleType:
-    """The compiled kernels; needs a C++ compiler and ninja, and takes half a minute the first time."""
+    """The compiled kernels; compiling needs ``TOOLS``, and half a minute the first time."""
     from torch.utils.cpp_extension import load
 
     return load(
@@ -141,7 +146,11 @@ def _block_forward(block: EncoderBlock, x: torch.Tensor) -> torch.Tensor:
 
 
 def fuse_units(net: MMNet) -> None:
-    """Let ``net`` train with the fused steps; see the module."""
+    """Let ``net`` train with the fused steps, where there is a compiler for them; see the module."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        print(f"no {' and no '.join(missing)}: training goes on at half the speed", file=sys.stderr)
+        return
     for module in net.modules():
         if isinstance(module, EncoderBlock):
             module.forward = functools.partial(_block_forward, module)
