@@ -13,7 +13,7 @@ from mobile_matting_export.errors import QualityError
 from mobile_matting_export.formats.format import Session
 from mobile_matting_export.images import from_output, to_input
 from mobile_matting_export.matte import make_inputs, read_image_spec
-from mobile_matting_export.network import LoadedNetwork
+from mobile_matting_export.network import LoadedNetwork, state_sha256
 from mobile_matting_export.networks.spec import ImageSpec
 from mobile_matting_export.parity import run_network
 
@@ -26,9 +26,11 @@ class Contestant:
 
     ``first_inputs`` makes the inputs of a first frame of an RGB picture; ``run`` takes inputs to
     alpha 1x1xHxW; ``fed_back`` names the inputs that get the last alpha on the frames that follow.
+    ``source`` says where it comes from: an artifact's folder or a network, and its sha256.
     """
 
     title: str
+    source: Mapping[str, str]
     device: str
     image: ImageSpec
     first_inputs: Callable[[npt.NDArray[np.uint8]], dict[str, np.ndarray]]
@@ -52,7 +54,10 @@ class Contestant:
             inputs |= dict.fromkeys(self.fed_back, before)
         alpha = self.run(inputs)
         if not np.isfinite(alpha).all():
-            raise QualityError(f"{self.title} returned values that are not numbers: convert with --precision fp32")
+            raise QualityError(
+                f"{self.title} returned values that are not numbers; an fp16 file may have overflowed: convert with "
+                "--precision fp32, and look at the checkpoint where that does not help"
+            )
         return from_output(alpha, self.image, picture.shape), alpha
 
 
@@ -60,6 +65,7 @@ def artifact_contestant(artifact: Artifact, session: Session) -> Contestant:
     """An artifact, run by the session that was opened from it."""
     return Contestant(
         title=artifact.title,
+        source={"artifact": str(artifact.folder), "sha256": artifact.manifest["files"][0]["sha256"]},
         device=session.device,
         image=read_image_spec(artifact.manifest),
         first_inputs=lambda picture: make_inputs(artifact, picture),
@@ -80,6 +86,7 @@ def network_contestant(network: LoadedNetwork) -> Contestant:
 
     return Contestant(
         title=f"{network.spec.name} PyTorch",
+        source={"network": network.source, "sha256": state_sha256(network.module)},
         device="cpu (PyTorch, float32)",
         image=network.spec.image,
         first_inputs=first_inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.images import PICTURE_SUFFIXES, list_pictures
+from mobile_matting_export.images import PICTURE_SUFFIXES, UNDECODABLE, list_pictures
 
 READINGS = ("auto", "stills", "sequence")
 """How a folder's pictures are read; ``auto`` takes consecutively numbered pictures of one size as frames."""
@@ -62,19 +63,23 @@ def read_data_set(folder: Path, reading: str = "auto") -> tuple[Clip, ...]:
 
 
 def load_truth(path: Path) -> npt.NDArray[np.float64]:
-    """A true matte as float64 H x W in [0, 1], of a grey PNG with 8 or 16 bits.
+    """A true matte as float64 H x W in [0, 1], of a grey picture with 8 or 16 bits.
 
     Raises:
-        UsageError: unreadable, or a colour picture.
+        UsageError: unreadable, a colour picture, one with transparency, or of an unusual kind.
     """
     try:
         with Image.open(path) as image:
             image.load()
             if image.mode.startswith("I;16"):
                 return np.asarray(image).astype(np.float64) / 65535
+            mode, see_through = image.mode, image.has_transparency_data
             grey = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNDECODABLE as error:
         raise UsageError(f"cannot read the matte {path}: {error}; mattes are grey PNG files") from error
+    if see_through or mode not in ("1", "L", "P", "RGB"):
+        what = "has transparency" if see_through else f"is of Pillow's mode {mode}"
+        raise UsageError(f"the matte {path} {what}; save it as a grey PNG, 0 background, 255 foreground")
     if (grey != grey[..., :1]).any():
         raise UsageError(f"the matte {path} is a colour picture; a matte is grey, 0 background, 255 foreground")
     return grey[..., 0].astype(np.float64) / 255
@@ -82,20 +87,33 @@ def load_truth(path: Path) -> npt.NDArray[np.float64]:
 
 def _read_clip(place: Path, reading: str) -> Clip:
     mattes = _by_stem(place / "alpha")
-    pictures = list_pictures(place / "image")
+    pictures = sorted(list_pictures(place / "image"), key=_frame_order)
+    for before, after in itertools.pairwise(pictures):
+        if before.stem == after.stem:
+            raise UsageError(f"{before} and {after.name} have one name, and so one matte: rename one of them")
     lacking = [path.name for path in pictures if path.stem not in mattes]
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise UsageError(f"{place / 'alpha'} lacks the matte of {lacking[0]}{more}: mattes bear the pictures' names")
     frames = tuple(Frame(path.stem, path, mattes[path.stem]) for path in pictures)
     consecutive = reading == "sequence" or (reading == "auto" and _is_film(frames))
+    if consecutive and len(frames) < 2:
+        raise UsageError(f"{place} holds one picture, which is no film: evaluate it with --read-as stills")
     return Clip(place.name, frames, consecutive)
+
+
+def _frame_order(path: Path) -> tuple[str, int, str]:
+    """By the number at a name's end, so that 2 comes before 10."""
+    found = re.fullmatch(r"(.*?)(\d*)", path.stem)
+    assert found is not None  # both parts may be empty
+    return found[1], int(found[2] or -1), path.name
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
+    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
+    return {path.stem: path for path in found if not path.name.startswith(".")}
 
 
 def _is_film(frames: Sequence[Frame]) -> bool:
@@ -106,8 +124,12 @@ def _is_film(frames: Sequence[Frame]) -> bool:
     counted = [int(found[1]) for found in numbers if found]
     if counted != list(range(counted[0], counted[0] + len(counted))):
         return False
-    sizes = set()
-    for frame in frames:
-        with Image.open(frame.picture) as image:  # the header only
-            sizes.add(image.size)
-    return len(sizes) == 1
+    return len({_size_of(frame.picture) for frame in frames}) == 1
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:  # the header only
+            return image.size
+    except UNDECODABLE as error:
+        raise UsageError(f"cannot read the picture {path}: {error}; copy it again, or take it out") from error

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # spec.py imports torch, which reading a picture does not nee
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # what Pillow's decoders let through on damaged files, besides OSError
-_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def load_picture(path: Path) -> npt.NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def load_picture(path: Path) -> npt.NDArray[np.uint8]:
         raise UsageError(
             f"cannot read the picture {path}: it is in no known picture format; convert it to JPEG or PNG"
         ) from error
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise UsageError(
             f"cannot read the picture {path}: {error}; it may be damaged or of an unusual kind: "
             "copy it again, or save it anew as an 8-bit JPEG or PNG"
@@ -150,6 +150,12 @@ def from_output(
     inner = np.ascontiguousarray(alpha[0, 0, place.rows, place.columns], np.float32)
     resized = cv2.resize(inner, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(resized, 0.0, 1.0).astype(np.float32, copy=False)
+
+
+def content_box(picture_size: tuple[int, ...], image_spec: ImageSpec, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of a network's input of ``size`` that hold the picture; the rest are letterbox bars."""
+    place = _placement(picture_size, image_spec, size)
+    return place.rows, place.columns
 
 
 @dataclass(frozen=True)

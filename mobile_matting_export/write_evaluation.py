@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mobile_matting_export import __version__
 from mobile_matting_export.artifact import write_json
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.evaluate import Evaluation
@@ -33,7 +34,9 @@ def write_evaluation(
     names = [metric.name for metric in evaluation.metrics]
     value = {
         "schema": SCHEMA,
+        "mmexport": __version__,
         "data": data,
+        "films": sorted(evaluation.films),
         "notes": evaluation.notes,
         "results": [
             row

@@ -96,3 +96,35 @@ def test_a_damaged_matte_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(UsageError, match="cannot read the matte"):
         load_truth(tmp_path / "m.png")
+
+
+def test_frames_play_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (clip,) = read_data_set(make_data(tmp_path, [str(i) for i in range(1, 13)]))
+    assert [frame.name for frame in clip.frames] == [str(i) for i in range(1, 13)]
+    assert clip.consecutive
+
+
+def test_one_picture_is_no_film(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no film"):
+        read_data_set(make_data(tmp_path, ["a"]), "sequence")
+
+
+def test_a_damaged_picture_in_a_numbered_folder_is_named(tmp_path: Path) -> None:
+    make_data(tmp_path, NUMBERED)
+    (tmp_path / "image" / "005.jpg").write_bytes(b"junk")
+    with pytest.raises(UsageError, match=r"005\.jpg"):
+        read_data_set(tmp_path)
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    make_data(tmp_path, ["a"])
+    Image.new("RGB", (8, 6)).save(tmp_path / "image" / "a.png")
+    with pytest.raises(UsageError, match="have one name"):
+        read_data_set(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I", "F"])
+def test_a_matte_of_an_unusual_kind_is_refused(tmp_path: Path, mode: str) -> None:
+    Image.new("L", (3, 3), 128).convert(mode).save(tmp_path / "m.tif")
+    with pytest.raises(UsageError, match="save it as a grey PNG"):
+        load_truth(tmp_path / "m.tif")

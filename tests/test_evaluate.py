@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from PIL import Image
 from mobile_matting_export import metrics
 from mobile_matting_export.contestant import Contestant
 from mobile_matting_export.data_set import read_data_set
-from mobile_matting_export.errors import QualityError
-from mobile_matting_export.evaluate import BINARY_NOTE, DTSSD, METRICS, ONE_CLIP_NOTE, evaluate, summarize
+from mobile_matting_export.errors import QualityError, UsageError
+from mobile_matting_export.evaluate import DTSSD, METRICS, ONE_CLIP_NOTE, evaluate, summarize
 from mobile_matting_export.images import to_input
 from mobile_matting_export.networks.spec import ImageSpec
 
@@ -32,7 +33,7 @@ def brightness(gain: float = 1.0, title: str = "grey", fed_back: tuple[str, ...]
         inputs = {"image": to_input(picture, SPEC, SIZE)}
         return inputs | {name: np.zeros((1, 1, *SIZE), np.float32) for name in fed_back}
 
-    return Contestant(title, "here", SPEC, first, run, fed_back)
+    return Contestant(title, {"artifact": title}, "here", SPEC, first, run, fed_back)
 
 
 @pytest.fixture
@@ -95,14 +96,16 @@ def test_dtssd_of_a_film_is_the_metrics_own(greys: Path) -> None:
 
 
 def test_one_film_says_that_its_interval_is_its_own(greys: Path) -> None:
-    assert evaluate([brightness()], read_data_set(greys, "sequence")).notes == (ONE_CLIP_NOTE,)
+    notes = evaluate([brightness()], read_data_set(greys, "sequence")).notes
+    assert "read as a film of 6 frames" in notes[0] and notes[1] == ONE_CLIP_NOTE
     assert evaluate([brightness()], read_data_set(greys, "stills")).notes == ()
 
 
 def test_binary_truth_is_said(greys: Path) -> None:
-    for path in (greys / "alpha").iterdir():
+    for path in sorted((greys / "alpha").iterdir())[:4]:
         Image.fromarray((np.asarray(Image.open(path)) > 99).astype(np.uint8) * 255).save(path)
-    assert BINARY_NOTE in evaluate([brightness()], read_data_set(greys, "stills")).notes
+    (note,) = evaluate([brightness()], read_data_set(greys, "stills")).notes
+    assert note.startswith("4 of 6 true mattes are binary")
 
 
 def test_the_worst_pictures_come_first(greys: Path) -> None:
@@ -133,5 +136,67 @@ def test_the_cards_score_at_input_size_needs_no_resizing_of_alpha(greys: Path) -
 
     scores = score_at_input_size(brightness(), read_data_set(greys, "stills"))
     # pictures, truths and the network's input are of one size here: a perfect contestant stays perfect
-    assert list(scores["mad"]) == [f"f{i}" for i in range(6)]
+    assert [name.rpartition("/")[2] for name in scores["mad"]] == [f"f{i}" for i in range(6)]
     assert max(scores["mad"].values()) < 1e-6 and min(scores["iou"].values()) == 1.0
+
+
+def test_the_cards_score_leaves_the_bars_of_a_letterbox_out(greys: Path) -> None:
+    from models.training.model_card import score_at_input_size
+
+    spec = ImageSpec(resize="letterbox", fill=128)
+    wide = brightness()
+    square = Contestant(
+        wide.title, {}, "", spec, lambda picture: {"image": to_input(picture, spec, (32, 32))}, wide.run, ()
+    )
+    scores = score_at_input_size(square, read_data_set(greys, "stills"))
+    assert max(scores["mad"].values()) < 1e-6 and min(scores["iou"].values()) == 1.0
+
+
+def test_dtssd_averages_over_frames_then_over_films(tmp_path: Path) -> None:
+    # one film flickers in each of its two steps, the other in none of its eight
+    for name, frames in (("s0", 3), ("s1", 9)):
+        for kind in ("image", "alpha"):
+            (tmp_path / name / kind).mkdir(parents=True)
+        for index in range(frames):
+            grey = 80 if name == "s1" or index % 2 else 120
+            Image.new("RGB", SIZE[::-1], (grey,) * 3).save(tmp_path / name / "image" / f"{index}.png")
+            Image.new("L", SIZE[::-1], 80).save(tmp_path / name / "alpha" / f"{index}.png")
+    figure = summarize(evaluate([brightness()], read_data_set(tmp_path, "sequence")))[0]["metrics"]["dtssd"]
+    assert figure["mean"] == pytest.approx(100 * 40 / 255 / 2, rel=1e-5)
+    assert figure["images"] == 10
+
+
+def test_few_pictures_make_no_sure_interval(greys: Path) -> None:
+    for path in (*(greys / "image").glob("f[3-5]*"), *(greys / "alpha").glob("f[3-5]*")):
+        path.unlink()
+    assert "fewer than 5" in evaluate([brightness()], read_data_set(greys)).notes[0]
+
+
+def test_a_matte_of_another_aspect_is_refused(greys: Path) -> None:
+    Image.new("L", (30, 30), 99).save(greys / "alpha" / "f3.png")
+    with pytest.raises(UsageError, match=r"f3\.png is 30x30 and f3\.png 32x24"):
+        evaluate([brightness()], read_data_set(greys, "stills"))
+
+
+def test_a_matte_of_another_size_but_the_same_aspect_is_scored(greys: Path) -> None:
+    truth = Image.open(greys / "alpha" / "f3.png").resize((64, 48), Image.Resampling.BILINEAR)
+    truth.save(greys / "alpha" / "f3.png")
+    evaluation = evaluate([brightness()], read_data_set(greys, "stills"))
+    assert evaluation.scores[0]["mad"][3] < 0.01
+
+
+def test_a_film_whose_mattes_change_size_names_the_frame(greys: Path) -> None:
+    Image.new("L", (64, 48), 99).save(greys / "alpha" / "f3.png")
+    with pytest.raises(UsageError, match=r"f3\.png is 64x48"):
+        evaluate([brightness()], read_data_set(greys, "sequence"))
+
+
+def test_a_film_among_stills_is_one_unit_and_each_still_its_own(greys: Path, tmp_path: Path) -> None:
+    for name in ("stills", "film"):
+        (tmp_path / "mixed" / name).mkdir(parents=True)
+        for kind in ("image", "alpha"):
+            (tmp_path / "mixed" / name / kind).symlink_to(greys / kind)
+    clips = [read_data_set(tmp_path / "mixed" / "film", "sequence")[0], read_data_set(tmp_path / "mixed" / "stills")[0]]
+    evaluation = evaluate([brightness(0.5)], [clips[0], dataclasses.replace(clips[1], consecutive=False)])
+    units = ["film"] * 6 + [f"stills/f{i}" for i in range(6)]
+    assert summarize(evaluation) == summarize(evaluation, units)

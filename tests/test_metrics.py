@@ -154,6 +154,12 @@ def test_the_prediction_comes_to_the_truths_size(metric: Callable[..., float]) -
     assert metric(small, TRUTH) == metric(metrics.resize_to(small, TRUTH.shape), TRUTH)
 
 
+def test_resizing_is_bilinear_with_half_pixel_centres() -> None:
+    corners = np.array([[0.0, 1.0], [0.5, 0.25]])
+    along = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    assert metrics.resize_to(corners, (4, 4)) == pytest.approx(along @ corners @ along.T)
+
+
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: m.__name__)
 def test_arguments_are_left_as_they_were(metric: Callable[..., float]) -> None:
     prediction, truth = CASES["ripple"] / 255, TRUTH.copy()

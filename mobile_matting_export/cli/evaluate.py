@@ -13,6 +13,7 @@ from mobile_matting_export.cli.common import Output, output_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mobile_matting_export.contestant import Contestant
     from mobile_matting_export.evaluate import Metric
 
 
@@ -50,54 +51,65 @@ def evaluate(
     Example:
       mmexport evaluate build/mmnet/tflite-gpu-fp16 --data photos/ --reference
     """
+    from mobile_matting_export.artifact import require_writable
     from mobile_matting_export.data_set import read_data_set
+    from mobile_matting_export.errors import UsageError
     from mobile_matting_export.evaluate import evaluate as evaluate_all
     from mobile_matting_export.evaluate import summarize
     from mobile_matting_export.one_thread import one_thread
     from mobile_matting_export.write_evaluation import write_evaluation
 
+    if checkpoint is not None and not reference:
+        raise UsageError("--checkpoint is the network's weights: it goes with --reference")
     clips = read_data_set(Path(data), read_as)
     target = Path(folder) if folder else Path("build/evaluation") / Path(data).resolve().name
+    require_writable(target)
     with contextlib.ExitStack() as opened, one_thread():
         contestants = _open(artifacts, reference, checkpoint, opened)
         with output.progress(total=sum(len(clip.frames) for clip in clips)) as announce:
             evaluation = evaluate_all(contestants, clips, worst, announce)
     rows = summarize(evaluation)
     files = write_evaluation(target, data, evaluation, rows)
-    for note in evaluation.notes:
-        output.note(f"note: {note}")
     result: dict[str, Any] = {"data": data, "notes": evaluation.notes, "results": rows, "files": list(map(str, files))}
-    if len(rows) == 1:
+    if len(artifacts) == 1:  # the contract's form, with or without its network beside it
         result |= {"images": rows[0]["images"], "metrics": rows[0]["metrics"]}
-    output.result(result, lambda: _tables(rows, evaluation.metrics, files))
+    output.result(result, lambda: _tables(rows, evaluation.metrics, evaluation.notes, files))
 
 
-def _open(artifacts: tuple[str, ...], reference: bool, checkpoint: str | None, opened: contextlib.ExitStack) -> Any:
+def _open(
+    artifacts: tuple[str, ...], reference: bool, checkpoint: str | None, opened: contextlib.ExitStack
+) -> list[Contestant]:
     """The artifacts' sessions, closed with ``opened``, and their networks where asked for, each once."""
     from mobile_matting_export.artifact import read_artifact
     from mobile_matting_export.contestant import artifact_contestant, network_contestant
     from mobile_matting_export.matte import open_session
+    from mobile_matting_export.network import state_sha256
     from mobile_matting_export.verify import load_original
 
     read = [read_artifact(Path(artifact)) for artifact in artifacts]
-    contestants = []
+    contestants: list[Contestant] = []
     for artifact in read:
         session = opened.enter_context(contextlib.closing(open_session(artifact)))
         contestants.append(artifact_contestant(artifact, session))
     if reference:
         weights = None if checkpoint is None else Path(checkpoint)
-        networks = {a.manifest["network"]["state_sha256"] + str(a.manifest["inputs"][0]): a for a in reversed(read)}
-        contestants += [network_contestant(load_original(a, weights, None)) for a in reversed(networks.values())]
+        loaded = [load_original(artifact, weights, None) for artifact in read]
+        # an artifact of each target is of one network
+        networks = {(state_sha256(one.module), one.size, one.spec.image): one for one in loaded}
+        contestants += [network_contestant(one) for one in networks.values()]
     return contestants
 
 
-def _tables(rows: list[dict[str, Any]], metrics: tuple[Metric, ...], files: tuple[Path, ...]) -> RenderableType:
+def _tables(
+    rows: list[dict[str, Any]], metrics: tuple[Metric, ...], notes: tuple[str, ...], files: tuple[Path, ...]
+) -> RenderableType:
     from rich.console import Group
 
     parts: list[RenderableType] = [_table(rows, metrics, "metrics", f"{rows[0]['images']} pictures")]
     if len(rows) > 1:
         parts.append(_table(rows[1:], metrics, "difference", f"difference from {rows[0]['title']}"))
-    parts.append(f"In brackets: 95 % interval of the mean. Worst pictures: {files[-1]}")
+    parts += [f"Note: {note}." for note in notes]
+    parts.append(f"In brackets: 95 % interval of the mean. Page: {files[-1]}")
     return Group(*parts)
 
 

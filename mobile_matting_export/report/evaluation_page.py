@@ -53,9 +53,12 @@ def format_figure(metric: Metric, figure: dict[str, Any], of: str = "metrics") -
     return f"{figure['mean'] * metric.factor:{sign}.{digits}f}", f"({low} to {high})"
 
 
-def _cells(metrics: Sequence[Metric], figures: dict[str, Any], of: str) -> dict[str, dict[str, str]]:
+def _cells(metrics: Sequence[Metric], figures: dict[str, Any], of: str) -> dict[str, dict[str, Any]]:
     made = {metric.name: format_figure(metric, figures[metric.name], of) for metric in metrics}
-    return {name: {"text": text, "interval": interval} for name, (text, interval) in made.items()}
+    return {
+        name: {"text": text, "interval": interval, "images": figures[name]["images"]}
+        for name, (text, interval) in made.items()
+    }
 
 
 def _show(case: Shown, titles: Sequence[str]) -> dict[str, Any]:

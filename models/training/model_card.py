@@ -24,7 +24,7 @@ from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.contestant import Contestant, network_contestant
 from mobile_matting_export.data_set import Clip, load_truth, read_data_set
 from mobile_matting_export.evaluate import Evaluation, evaluate, summarize
-from mobile_matting_export.images import load_picture
+from mobile_matting_export.images import content_box, load_picture
 from mobile_matting_export.network import load_network
 from mobile_matting_export.one_thread import one_thread
 
@@ -92,7 +92,7 @@ def measure(network: str, data: Path, weights: Path | None = None) -> dict[str, 
                 scores = score_at_input_size(contestant, clips)
                 sets[one.name] = _describe(scores, list(scores[_AT_INPUT[0]]), one)
                 continue
-            evaluation = evaluate([contestant], clips)
+            evaluation = evaluate([contestant], clips, worst=0)
             known = persons(data, one.folder)
             groups = [known.get(name, name) for name in evaluation.names]
             sets[one.name] = _from_evaluation(evaluation, groups, one)
@@ -114,11 +114,13 @@ def score_at_input_size(contestant: Contestant, clips: Sequence[Clip]) -> dict[s
     scores: dict[str, dict[str, float]] = {name: {} for name in _AT_INPUT}
     for clip in clips:
         for frame in clip.frames:
-            _, alpha = contestant.matte(load_picture(frame.picture))
-            height, width = alpha.shape[2:]
-            truth = cv2.resize(load_truth(frame.truth), (width, height), interpolation=cv2.INTER_AREA)
+            picture = load_picture(frame.picture)
+            _, whole = contestant.matte(picture)
+            rows, columns = content_box(picture.shape, contestant.image, whole.shape[2:])
+            alpha = whole[0, 0, rows, columns]
+            truth = cv2.resize(load_truth(frame.truth), alpha.shape[::-1], interpolation=cv2.INTER_AREA)
             for name in _AT_INPUT:
-                scores[name][frame.name] = getattr(metrics, name)(alpha[0, 0], np.asarray(truth))
+                scores[name][f"{clip.name}/{frame.name}"] = getattr(metrics, name)(alpha, np.asarray(truth))
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,15 @@ def evaluation() -> Evaluation:
     shown = Shown("set/<one>", picture, truth, (truth * 0.9, truth * 0.5), (0.05, 0.25))
     scores = [{m.name: [0.1 + i, 0.3 + i] for m in METRICS} | {"dtssd": [float("nan")] * 2} for i in range(2)]
     return Evaluation(
-        ("a net", "b net"), ("cpu", "gpu"), ("x", "y"), ("set",) * 2, tuple(scores), (shown,), ("beware",)
+        ("a net", "b net"),
+        ({}, {}),
+        ("cpu", "gpu"),
+        ("x", "y"),
+        ("set",) * 2,
+        frozenset(),
+        tuple(scores),
+        (shown,),
+        ("beware",),
     )
 
 
@@ -41,11 +50,17 @@ def test_page_is_the_same_for_the_same_values(tmp_path: Path, evaluation: Evalua
 
 
 def test_one_contestant_is_compared_with_nobody(tmp_path: Path, evaluation: Evaluation) -> None:
-    alone = Evaluation(
-        evaluation.titles[:1], evaluation.devices[:1], evaluation.names, evaluation.clips, evaluation.scores[:1], (), ()
+    alone = dataclasses.replace(
+        evaluation,
+        titles=evaluation.titles[:1],
+        sources=evaluation.sources[:1],
+        devices=evaluation.devices[:1],
+        scores=evaluation.scores[:1],
+        worst=(),
     )
     write_evaluation_page(tmp_path / "p.html", "photos", alone, summarize(alone))
-    assert "Difference from" not in (tmp_path / "p.html").read_text()
+    text = (tmp_path / "p.html").read_text()
+    assert "Difference from" not in text and "The worst pictures" not in text
 
 
 @pytest.mark.parametrize(
