@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from models.mmnet.train import QuarterScores, mmnet_loss, mmnet_matte
 from models.training.augment import Augmenter, Variation
 from models.training.export import export_weights
 from models.training.loop import Stage, learning_rate, mean_iou, train
-from models.training.model_card import BEGIN, END, SETS, rewrite_card
+from models.training.model_card import BEGIN, END, ROOT, SETS, rewrite_card, table
 from models.training.portraits import Portraits, empty_patches, from_arrays
 
 SIZE = 64
@@ -234,3 +236,11 @@ def test_a_card_keeps_its_text_and_gets_the_figures():
 def test_a_card_without_marks_is_refused():
     with pytest.raises(ValueError, match="lacks the lines"):
         rewrite_card("no marks", {})
+
+
+@pytest.mark.parametrize("figures", sorted((ROOT / "models").glob("*/figures.json")), ids=lambda path: path.parent.name)
+def test_every_card_shows_its_own_figures_of_its_own_weights(figures: Path):
+    stored = json.loads(figures.read_text())
+    assert table(stored) in (figures.parent / "README.md").read_text()
+    weights = figures.parent / stored["weights"]["file"]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == stored["weights"]["sha256"]
