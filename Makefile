@@ -39,6 +39,7 @@ clean: ## remove what the verbs made
 # torch first and exactly: a range in another package would take the newest build, CUDA and all
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("mmexport needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "installing PyTorch and the converters into $(VENV): some minutes without a word"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
 	touch $@

@@ -51,7 +51,7 @@ def read_artifact(path: Path) -> Artifact:
     """
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise UsageError(f"artifact {path} does not exist")
+        raise UsageError(f"artifact {path} does not exist: `mmexport convert` makes one")
     manifest_path = folder / MANIFEST
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))

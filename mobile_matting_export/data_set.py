@@ -56,8 +56,8 @@ def read_data_set(folder: Path, reading: str = "auto") -> tuple[Clip, ...]:
     places = [folder] if (folder / "image").is_dir() else sorted(p.parent for p in folder.glob("*/image") if p.is_dir())
     if not places:
         raise UsageError(
-            f"{folder} holds no data set: pictures are expected in {folder / 'image'}, their true mattes under the "
-            f"same names in {folder / 'alpha'}"
+            f"{folder} holds no data set: pictures are expected as {folder / 'image' / 'X.jpg'}, their true mattes as "
+            f"{folder / 'alpha' / 'X.png'}"
         )
     return tuple(_read_clip(place, reading) for place in places)
 
@@ -94,7 +94,11 @@ def _read_clip(place: Path, reading: str) -> Clip:
     lacking = [path.name for path in pictures if path.stem not in mattes]
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise UsageError(f"{place / 'alpha'} lacks the matte of {lacking[0]}{more}: mattes bear the pictures' names")
+        expected = place / "alpha" / f"{Path(lacking[0]).stem}.png"
+        raise UsageError(
+            f"{place / 'alpha'} lacks the matte of {lacking[0]}{more}: expected {expected}, grey, 0 background, "
+            "255 person"
+        )
     frames = tuple(Frame(path.stem, path, mattes[path.stem]) for path in pictures)
     consecutive = reading == "sequence" or (reading == "auto" and _is_film(frames))
     if consecutive and len(frames) < 2:

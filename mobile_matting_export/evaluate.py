@@ -20,7 +20,9 @@ from mobile_matting_export.images import load_picture
 from mobile_matting_export.metrics import resize_to
 
 BINARY_NOTE = "{count} of {all} true mattes are binary: of them only IoU tells how good a matte is"
-FILM_NOTE = "{clip} is read as a film of {frames} frames: states are fed back (--read-as stills if it is none)"
+FILM_NOTE = (
+    "{clip} is read as a film of {frames} frames, flicker scored, states fed back (--read-as stills if it is none)"
+)
 FEW_NOTE = "fewer than {fewest} independent pictures or films: the intervals say little"
 FEWEST_UNITS = 5
 ONE_CLIP_NOTE = "all frames are of one clip, and not independent: the intervals speak of this clip only"

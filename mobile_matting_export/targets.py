@@ -12,8 +12,12 @@ from mobile_matting_export.formats.ncnn import NCNN
 from mobile_matting_export.formats.onnx import ONNX
 from mobile_matting_export.formats.tflite import TFLITE
 from mobile_matting_export.rewrites.box_filter_to_depthwise import BOX_FILTER_TO_DEPTHWISE
+from mobile_matting_export.rewrites.commute_pointwise import COMMUTE_POINTWISE
+from mobile_matting_export.rewrites.eliminate_dead_channels import ELIMINATE_DEAD_CHANNELS
 from mobile_matting_export.rewrites.expand_feathering import EXPAND_FEATHERING
 from mobile_matting_export.rewrites.fold_batchnorm import FOLD_BATCHNORM
+from mobile_matting_export.rewrites.merge_linear_convs import MERGE_LINEAR_CONVS
+from mobile_matting_export.rewrites.merge_pad import MERGE_PAD
 from mobile_matting_export.rewrites.pin_upsample import PIN_UPSAMPLE
 from mobile_matting_export.rewrites.remove_no_ops import REMOVE_NO_OPS
 from mobile_matting_export.rewrites.rewrite import Rewrite
@@ -67,19 +71,25 @@ FP32 = Limits(max_abs=1e-3, mad=1e-4)
 FP16 = Limits(max_abs=0.1, mad=2e-3)
 
 # Order matters: no-ops first, since matchers look at direct neighbours; batch norm before anything
-# that moves convolutions; softmax before feathering, which looks for 1 - f; sizes last, when no
-# resize will be moved any more.
-_COMMON = (
+# that moves convolutions; softmax before feathering, which looks for 1 - f; both before convolutions
+# move, since they match them at their old places; dead channels when zeros show and nothing is left that
+# the analysis does not know, before moving and merging, which count costs; sizes when no resize will be moved any more.
+_FIRST = (
     REMOVE_NO_OPS,
     SPELL_SLICE_WRITES,
     FOLD_BATCHNORM,
     SQUEEZE_EXCITE_TO_CONV,
     SOFTMAX2_TO_SIGMOID,
     EXPAND_FEATHERING,
+    ELIMINATE_DEAD_CHANNELS,
+    COMMUTE_POINTWISE,
     PIN_UPSAMPLE,
 )
-# TFLite has no instance norm, and pads before it pools
-_TFLITE = (*_COMMON, BOX_FILTER_TO_DEPTHWISE, SPELL_INSTANCE_NORM)
+# a pad may stand between two convolutions that then merge; both look at neighbours that moving made
+_LAST = (MERGE_PAD, MERGE_LINEAR_CONVS)
+_COMMON = (*_FIRST, *_LAST)
+# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad
+_TFLITE = (*_FIRST, BOX_FILTER_TO_DEPTHWISE, *_LAST, SPELL_INSTANCE_NORM)
 
 _INT8_NOT_YET = "int8 that keeps the matte is not built yet: use fp16 or fp32"
 _INT8_ON_GPU = "int8 is for CPUs: GPUs compute these networks in fp16, so int8 would only lose quality there"

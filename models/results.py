@@ -19,6 +19,7 @@ from mobile_matting_export.evaluate import evaluate, summarize
 from mobile_matting_export.network import load_network
 from mobile_matting_export.one_thread import one_thread
 from models.ldn_fb.table import measure_table, render
+from models.training.between_marks import put_between
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -71,19 +72,6 @@ def _ours(figures: dict[str, Any] | None, metric: str, factor: float, digits: in
     return f"{figures[metric]['mean'] * factor:.{digits}f} ({low}-{high})"
 
 
-def write_between_marks(page: str, tables: str) -> str:
-    """The page with what stands between the marks replaced.
-
-    Raises:
-        ValueError: the marks are not in the page.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks the lines {BEGIN} and {END}: add them where the tables belong")
-    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = f"## Fast Deep Matting, table 1\n\n{first}\n\n## MMNet, accuracy\n\n{second}"
     print(tables)
     if given.write:
-        PAGE.write_text(write_between_marks(PAGE.read_text(), tables))
+        PAGE.write_text(put_between(PAGE.read_text(), BEGIN, END, tables))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True)
-@click.option("--data", "-d", required=True, help="Folder with image/ and alpha/, or of such folders.")
+@click.option(
+    "--data",
+    "-d",
+    required=True,
+    help="Folder with image/X.jpg and alpha/X.png (grey, 255 person), or of such folders.",
+)
 @click.option("--reference", is_flag=True, help="Score the original PyTorch network of each artifact, too.")
 @click.option(
     "--read-as",
@@ -28,9 +33,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether pictures are frames of a film; auto: when numbered without a gap and of one size.",
 )
-@click.option("--worst", type=click.IntRange(0, 100), default=8, show_default=True, help="Pictures shown on the page.")
+@click.option(
+    "--worst",
+    type=click.IntRange(0, 100),
+    default=8,
+    show_default=True,
+    help="How many of the worst pictures the page shows.",
+)
 @click.option("--output", "-o", "folder", help="Folder for evaluation.json and .html; default build/evaluation/<data>.")
-@click.option("--checkpoint", "-c", help="The network's weights for --reference, where the manifest's path fails.")
+@click.option(
+    "--checkpoint",
+    "-c",
+    help="For --reference: the network's weights, where they are no longer at the path in the manifest.",
+)
 @output_options
 def evaluate(
     artifacts: tuple[str, ...],

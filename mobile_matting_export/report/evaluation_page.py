@@ -46,11 +46,16 @@ def write_evaluation_page(path: Path, data: str, evaluation: Evaluation, rows: S
 
 
 def format_figure(metric: Metric, figure: dict[str, Any], of: str = "metrics") -> tuple[str, str]:
-    """The mean and its interval in brackets, as people read them; signed where ``of`` is "difference"."""
+    """The mean and its interval in brackets, as people read them; signed where ``of`` is "difference".
+
+    What rounds to nothing is 0 without a sign; a difference that does so with its whole interval has no interval.
+    """
     sign = "+" if of == "difference" else ""
     digits = 3 if metric.factor == 1 else 1 + (of == "difference")
-    low, high = (f"{end * metric.factor:{sign}.{digits}f}" for end in figure["ci95"])
-    return f"{figure['mean'] * metric.factor:{sign}.{digits}f}", f"({low} to {high})"
+    numbers = [value * metric.factor for value in (figure["mean"], *figure["ci95"])]
+    mean, low, high = ("0" if round(n, digits) == 0 else f"{n:{sign}.{digits}f}" for n in numbers)
+    none = sign and mean == low == high == "0"
+    return mean, f"(below {0.5 * 10**-digits:g})" if none else f"({low} to {high})"
 
 
 def _cells(metrics: Sequence[Metric], figures: dict[str, Any], of: str) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ from mobile_matting_export.evaluate import Evaluation, evaluate, summarize
 from mobile_matting_export.images import content_box, load_picture
 from mobile_matting_export.network import load_network
 from mobile_matting_export.one_thread import one_thread
+from models.training.between_marks import put_between
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- figures: made by models/training/model_card.py -->", "<!-- end of figures -->"
@@ -176,19 +177,6 @@ def _cell(figure: dict[str, Any], factor: float) -> str:
     return text
 
 
-def rewrite_card(card: str, figures: dict[str, Any]) -> str:
-    """The card with the part between the marks replaced.
-
-    Raises:
-        ValueError: the marks are not in the card.
-    """
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the card lacks the lines {BEGIN} and {END}: add them where the figures belong")
-    return f"{before}{BEGIN}\n{table(figures)}\n{END}{after}"
-
-
 def main() -> None:
     """Measure, and write figures.json and the card; with ``--weights`` only print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -203,7 +191,7 @@ def main() -> None:
     folder = ROOT / "models" / given.network
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     card = folder / "README.md"
-    card.write_text(rewrite_card(card.read_text(), figures))
+    card.write_text(put_between(card.read_text(), BEGIN, END, table(figures)))
 
 
 if __name__ == "__main__":

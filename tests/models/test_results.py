@@ -1,10 +1,8 @@
-"""The papers' tables: rows for what is trained, the paper beside ours, and the page kept around them."""
+"""The papers' tables: rows for what is trained, the paper beside ours."""
 
 from __future__ import annotations
 
-import pytest
-
-from models.results import BEGIN, END, MMNET_PAPER, mmnet_table, write_between_marks
+from models.results import MMNET_PAPER, mmnet_table
 
 FIGURES = {"grad_mmnet": {"mean": 3.5e-3, "ci95": [3.1e-3, 3.9e-3]}, "mad": {"mean": 0.0321, "ci95": [0.03, 0.035]}}
 
@@ -16,14 +14,3 @@ def test_every_published_row_stands_and_what_is_not_trained_says_so() -> None:
     assert rows["mmnet"] == "| `mmnet` | 2.93 | 3.50 (3.10-3.90) | 2.48 | 3.21 (3.00-3.50) |"
     assert rows["mmnet_050"].count("not trained") == 2
     assert "some photos" in table
-
-
-def test_the_page_keeps_its_text() -> None:
-    page = write_between_marks(f"above\n{BEGIN}\nold\n{END}\nbelow\n", "new")
-    assert page == f"above\n{BEGIN}\nnew\n{END}\nbelow\n"
-    assert write_between_marks(page, "new") == page
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="lacks the lines"):
-        write_between_marks("no marks", "new")

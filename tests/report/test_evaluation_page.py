@@ -69,11 +69,24 @@ def test_one_contestant_is_compared_with_nobody(tmp_path: Path, evaluation: Eval
         ("mad", "metrics", ("12.3", "(10.0 to 15.0)")),
         ("mad", "difference", ("+12.34", "(+10.00 to +15.00)")),
         ("iou", "metrics", ("0.012", "(0.010 to 0.015)")),
+        ("sad", "difference", ("+0.012", "(+0.010 to +0.015)")),
     ],
 )
 def test_a_figure_reads_in_its_usual_factor(name: str, of: str, expected: tuple[str, str]) -> None:
     (metric,) = [m for m in METRICS if m.name == name]
     assert format_figure(metric, {"mean": 0.01234, "ci95": [0.01, 0.015]}, of) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "ends", "expected"),
+    [
+        (1e-7, [-1e-7, 3e-7], ("0", "(below 0.0005)")),
+        (1e-7, [-0.002, 0.002], ("0", "(-0.002 to +0.002)")),
+    ],
+)
+def test_a_difference_of_nothing_has_no_sign(mean: float, ends: list[float], expected: tuple[str, str]) -> None:
+    (iou,) = [m for m in METRICS if m.name == "iou"]
+    assert format_figure(iou, {"mean": mean, "ci95": ends}, "difference") == expected
 
 
 def test_error_is_red_where_kept_blue_where_lost_black_where_right() -> None:

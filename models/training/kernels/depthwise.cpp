@@ -134,9 +134,9 @@ void convolve_block_backward(const Block& k, const float* dz, const float* x, co
       std::memcpy(dx + (i * k.width + j) * k.channels + k.first, &padded[(i * line + j) * Width], Width * 4);
 }
 
-// Calls work(picture, first channel, dilation, whether the block is 16 wide) for every block.
+// Calls work(first channel, dilation, whether the block is 16 wide) for every block of channels.
 template <typename Work>
-void for_each_block(const std::vector<int64_t>& dilations, int64_t picture, const Work& work) {
+void for_each_block(const std::vector<int64_t>& dilations, const Work& work) {
   const int64_t eights = dilations.size();
   for (int64_t e = 0; e < eights;) {
     const bool twice = e + 1 < eights && dilations[e] == dilations[e + 1];
@@ -152,6 +152,8 @@ std::vector<Tensor> depthwise_forward(const Tensor& x, const Tensor& weight, std
                                       int64_t stride, const Tensor& gamma, const Tensor& beta, double eps, double low,
                                       double high) {
   const int64_t pictures = x.size(0), channels = x.size(3);
+  TORCH_CHECK(int64_t(dilations.size()) * 8 == channels, "channels must be a multiple of 8, a dilation for every 8");
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "the map must be contiguous float32");
   Tensor y = at::empty({pictures, x.size(1) / stride, x.size(2) / stride, channels}, x.options());
   Tensor z = at::empty_like(y);
   const int64_t in = x.numel() / pictures, out = y.numel() / pictures;
@@ -161,7 +163,7 @@ std::vector<Tensor> depthwise_forward(const Tensor& x, const Tensor& weight, std
     double* sum = partial[at::get_thread_num()].data();
     const float *from = x.data_ptr<float>(), *w = weight.data_ptr<float>();
     for (int64_t n = begin; n < end; ++n)
-      for_each_block(dilations, n, [&](int64_t first, int64_t dilation, bool twice) {
+      for_each_block(dilations, [&](int64_t first, int64_t dilation, bool twice) {
         const Block block = make_block(x, first, dilation, stride);
         float* to = y.data_ptr<float>() + n * out;
         if (twice)
@@ -193,7 +195,7 @@ std::vector<Tensor> depthwise_backward(const Tensor& dz, const Tensor& x, const 
     float* mine = dweight[at::get_thread_num()].data_ptr<float>();
     const float *g = dz.data_ptr<float>(), *from = x.data_ptr<float>(), *v = y.data_ptr<float>();
     for (int64_t n = begin; n < end; ++n)
-      for_each_block(dilations, n, [&](int64_t first, int64_t dilation, bool twice) {
+      for_each_block(dilations, [&](int64_t first, int64_t dilation, bool twice) {
         const Block block = make_block(x, first, dilation, stride);
         float* to = dx.data_ptr<float>() + n * in;
         const auto run = twice ? convolve_block_backward<16> : convolve_block_backward<8>;

@@ -14,6 +14,9 @@
 #include <ATen/Parallel.h>
 #include <torch/extension.h>
 
+#include <algorithm>
+#include <cmath>
+#include <tuple>
 #include <vector>
 
 namespace fused {
@@ -40,7 +43,7 @@ inline std::vector<Moments> moments_per_thread(int64_t channels) {
   return std::vector<Moments>(at::get_num_threads(), Moments(2 * channels, 0.0));
 }
 
-// The batch's mean and 1 / sqrt(variance + eps) of each channel, and scale and shift from them.
+// The batch's mean and variance of each channel, and scale and shift from them.
 inline std::tuple<Tensor, Tensor, Normalization> normalize_by(const std::vector<double>& sum, int64_t positions,
                                                        const Tensor& gamma, const Tensor& beta, double eps, double low,
                                                        double high) {
