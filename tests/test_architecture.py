@@ -49,7 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bootstrap": (),
     "data_set": ("images", "errors"),
     "contestant": (*_PIPELINE, "formats.format", "images", "matte"),
-    "evaluate": ("bootstrap", "contestant", "data_set", "images", "metrics"),
+    "evaluate": ("bootstrap", "contestant", "data_set", "images", "metrics", "errors"),
     "write_evaluation": ("artifact", "evaluate", "report", "errors"),
     "report": (
         *("report", "composite", "images", "matte", "metrics", "networks.spec", "artifact", "parity", "errors"),
