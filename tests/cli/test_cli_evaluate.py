@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def test_the_network_itself_stands_beside_its_artifact(artifact: Path, portraits
     assert run([*arguments, "--json", "-q"]) == 0
     _, again, network = json.loads(capsys.readouterr().out)["results"]
     assert network["device"].startswith("cpu (PyTorch")
-    assert again["difference"]["mad"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    assert again["difference"]["mad"] == {"mean": 0.0, "ci95": [0.0, 0.0], "images": 3}
+    assert again["source"]["artifact"] == str(artifact) and network["source"]["network"] == "ldn_fb"
     assert abs(network["difference"]["mad"]["mean"]) < 1e-4
 
 
@@ -90,3 +92,19 @@ def test_an_unwritable_output_exits_2_and_leaves_nothing(
     assert run(["evaluate", str(artifact), "-d", str(portraits), "-o", str(tmp_path / "file" / "out")]) == 2
     assert "choose another --output" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_weights_without_the_network_they_are_for_are_refused(artifact: Path, portraits: Path, capsys) -> None:
+    assert run(["evaluate", str(artifact), "-d", str(portraits), "-c", "weights.pt"]) == 2
+    assert "goes with --reference" in capsys.readouterr().err
+
+
+def test_a_bad_picture_and_a_bad_matte_exit_2_and_are_named(artifact: Path, portraits: Path, tmp_path, capsys) -> None:
+    for kind, bad in (("image", "p1.jpg"), ("alpha", "p1.png")):
+        data = tmp_path / kind
+        shutil.copytree(portraits, data)
+        (data / kind / bad).write_bytes(b"junk")
+        assert run(["evaluate", str(artifact), "-d", str(data), "-o", str(tmp_path / "out")]) == 2
+        err = capsys.readouterr().err
+        assert bad in err and "defect" not in err
+    assert not (tmp_path / "out").exists()
