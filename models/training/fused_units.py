@@ -7,7 +7,7 @@ neither changes what is computed:
   convolutions behind them are one with a dilation for each group of channels; their concatenation is
   then already there.
 - ``kernels/`` passes over a map while it is in the cache, not once for each operation. Measured on two cores, at
-  256x256: 27 pictures a second instead of 13.
+  256x256, in turns: 26.4 pictures a second instead of 14.9.
 
 ``fuse_units`` binds other ``forward`` functions to the blocks of an ``MMNet``; parameters, buffers and
 their names stay, eval mode runs the network as it is written.
