@@ -20,14 +20,14 @@ from torch import nn
 from mobile_matting_export.networks.ldn_fb import LDNFB
 from mobile_matting_export.networks.mmnet import MMNet
 from mobile_matting_export.procedural_portraits import make_portrait
-from models.ldn_fb.train import DENSE, FEATHERING, TrainingStage
+from models.ldn_fb.train import DENSE, FEATHERING, PICTURES, TrainingStage
 from models.ldn_fb.train import STAGES as LDN_FB_STAGES
 from models.ldn_fb.train import main as train_ldn_fb
 from models.mmnet.train import RECIPE as MMNET_RECIPE
 from models.mmnet.train import QuarterScores, mmnet_loss, mmnet_matte
 from models.training.augment import Augmenter, Variation
 from models.training.export import export_weights
-from models.training.loop import Stage, learning_rate, mean_iou, train
+from models.training.loop import Progress, Stage, learning_rate, mean_iou, train
 from models.training.model_card import ROOT, SETS, table
 from models.training.portraits import Portraits, empty_patches, from_arrays
 
@@ -133,6 +133,22 @@ def test_a_stage_of_ldn_fb_is_scored_by_what_it_trains(stage):
         seg, alpha, *_ = net(image * 2 - 1)
         expected = seg[:, 1:2] if stage.name == "segment" else alpha.clamp(0, 1)
         assert torch.equal(stage.matte(net, image), expected)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_ldn_fb_learns_from_the_pictures_it_is_told_to(drawn, tmp_path: Path, monkeypatch, name):
+    given = []
+
+    def remember(recipe, net, loss, matte, augmenter, *rest):
+        given.append((recipe.stages[0].zoom, augmenter.variation))
+        return net, Progress(validation_iou=0.0)
+
+    monkeypatch.setattr("models.ldn_fb.train.train", remember)
+    monkeypatch.setattr("models.ldn_fb.train.load_portraits", lambda data, ids: drawn)
+    monkeypatch.setattr("models.ldn_fb.train.export_weights", lambda net, output, metadata: given.append(output.name))
+    train_ldn_fb(["--stage", "segment", "--pictures", name])
+    assert given[0] == (PICTURES[name].zoom, PICTURES[name].variation)
+    assert given[1] == {"varied": "ldn_fb_segment.safetensors", "usual": "ldn_fb_segment_usual.safetensors"}[name]
 
 
 def test_a_later_stage_of_ldn_fb_without_weights_to_start_from_is_refused(tmp_path: Path, capsys):
