@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,21 @@ from mobile_matting_export.report.evaluation_page import write_evaluation_page
 
 SCHEMA = "mmexport.evaluation/1"
 FILES = ("evaluation.json", "evaluation.html")
+
+
+def require_own(folder: Path) -> None:
+    """Raise UsageError when ``folder`` holds files of the names of ``FILES`` that are no evaluation of ours."""
+    report, page = (folder / name for name in FILES)
+    if not report.exists():
+        if page.exists():
+            raise UsageError(f"{page} is there without {FILES[0]}, so not made by evaluate: choose another --output")
+        return
+    try:
+        schema = json.loads(report.read_text(encoding="utf-8"))["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        schema = None
+    if schema != SCHEMA:
+        raise UsageError(f"{report} was not made by evaluate, and would be overwritten: choose another --output")
 
 
 def write_evaluation(

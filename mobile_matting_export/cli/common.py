@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+_MOST_LINES = 40
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command's words go. ``style`` is ``json`` or ``text``; ``level`` -1 quiet, 0, 1 verbose."""
@@ -59,7 +62,7 @@ class Output:
         if self.level < 0:
             return contextlib.nullcontext(lambda message: None)
         if not sys.stderr.isatty():
-            return contextlib.nullcontext(lambda message: click.echo(message, err=True))
+            return contextlib.nullcontext(_lines(total))
         return _bar(total)
 
     def note(self, message: str) -> None:
@@ -71,6 +74,20 @@ class Output:
         """A remark on stderr with ``-v`` only."""
         if self.level > 0:
             click.echo(message, err=True)
+
+
+def _lines(total: int) -> Callable[[str], None]:
+    """Write each step as a line; of many steps only so many that a log stays readable, and the last."""
+    stride = -(-total // _MOST_LINES)
+    count = 0
+
+    def announce(message: str) -> None:
+        nonlocal count
+        count += 1
+        if count % stride == 1 % stride or count == total:
+            click.echo(message, err=True)
+
+    return announce
 
 
 @contextlib.contextmanager

@@ -72,13 +72,14 @@ def evaluate(
     from mobile_matting_export.evaluate import evaluate as evaluate_all
     from mobile_matting_export.evaluate import summarize
     from mobile_matting_export.one_thread import one_thread
-    from mobile_matting_export.write_evaluation import write_evaluation
+    from mobile_matting_export.write_evaluation import require_own, write_evaluation
 
     if checkpoint is not None and not reference:
         raise UsageError("--checkpoint is the network's weights: it goes with --reference")
     clips = read_data_set(Path(data), read_as)
     target = Path(folder) if folder else Path("build/evaluation") / Path(data).resolve().name
     require_writable(target)
+    require_own(target)
     with contextlib.ExitStack() as opened, one_thread():
         contestants = _open(artifacts, reference, checkpoint, opened)
         with output.progress(total=sum(len(clip.frames) for clip in clips)) as announce:
