@@ -2,7 +2,8 @@
 
 ``python -m models.training.model_card mmnet`` from the project's root writes ``models/mmnet/figures.json``
 and replaces the part of ``models/mmnet/README.md`` between the two marks; the rest of the card is
-written by people.
+written by people. Weights that are too large for the repository are measured where they were trained:
+``python -m models.training.model_card portraitnet --weights build/training/portraitnet_224x224.safetensors``.
 """
 
 from __future__ import annotations
@@ -178,14 +179,15 @@ def _cell(figure: dict[str, Any], factor: float) -> str:
 
 
 def main() -> None:
-    """Measure, and write figures.json and the card; with ``--weights`` only print the table."""
+    """Measure, and write figures.json and the card, or only print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("network", help="name of the network, such as mmnet")
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/dev")
-    arguments.add_argument("--weights", type=Path, help="print the table of these weights instead of writing the card")
+    arguments.add_argument("--weights", type=Path, help="weights to measure (default: the bundled ones)")
+    arguments.add_argument("--dry-run", action="store_true", help="print the table instead of writing it")
     given = arguments.parse_args()
     figures = measure(given.network, given.data, given.weights)
-    if given.weights:
+    if given.dry_run:
         print(table(figures))
         return
     folder = ROOT / "models" / given.network
