@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo tensorflow test check table lint format clean
+.PHONY: help demo tensorflow test check device-test table bench-peers lint format clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,8 +21,14 @@ test: $(VENV)/.tests ## all tests, with the real converters and runtimes, two at
 check: $(VENV)/.tests ## the quick tests: no converter, no TensorFlow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 -m "not toolchain and not tensorflow and not vulkan"
 
+device-test: $(VENV)/.tests ## the phone side against the real adbd, with a program for phones under qemu (root, Debian)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/real_adbd/run_device_tests.py
+
 table: $(VENV)/.runtime ## the papers' tables again, into docs/results.md (needs ../shared)
 	$(BIN)/python -m models.results --write
+
+bench-peers: $(VENV)/.runtime ## our files beside other converters', into docs/results.md (needs ../shared)
+	OMP_NUM_THREADS=1 $(BIN)/python -m models.bench_peers --write
 
 lint: $(VENV)/.tests ## ruff and mypy
 	$(BIN)/ruff check .

@@ -156,7 +156,7 @@ def _examine_adb() -> Finding:
     title = "Android phones (adb)"
     adb = shutil.which("adb")
     if adb is None:
-        return Finding(title, "missing", "adb is not on PATH", "for phones (not used yet): Debian package adb")
+        return Finding(title, "missing", "adb is not on PATH", "only to bench on phones: Debian package adb")
     try:
         # adb may fail with status 0 and hang for ever: only its listing counts
         child = subprocess.run(

@@ -64,7 +64,7 @@ def test_nothing_heavy_is_imported() -> None:
 def test_no_adb_names_the_debian_package(adb: FakeAdb) -> None:
     finding = phones()
     assert finding.status == "missing"
-    assert finding.remedy == "for phones (not used yet): Debian package adb"
+    assert finding.remedy == "only to bench on phones: Debian package adb"
 
 
 def test_a_ready_phone_is_named(adb: FakeAdb) -> None:

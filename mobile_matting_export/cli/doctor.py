@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobile_matting_export.cli.common import Output, output_options
+from mobile_matting_export.cli.list_runners import list_runners
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +22,19 @@ def doctor(output: Output) -> None:
     """Examine this machine: packages, runtimes, devices; says how to get what is missing."""
     from mobile_matting_export.doctor import examine
 
-    findings = examine()
+    findings = [*examine(), *_runners()]
     output.result({"findings": [asdict(finding) for finding in findings]}, lambda: _table(findings))
+
+
+def _runners() -> list[Finding]:
+    from mobile_matting_export.doctor import Finding
+
+    return [
+        Finding(f"runner {row['runner']} (for phones)", "ok", row["path"])
+        if row["path"]
+        else Finding(f"runner {row['runner']} (for phones)", "warning", "not here", f"only for phones: {row['note']}")
+        for row in list_runners()
+    ]
 
 
 def _table(findings: list[Finding]) -> RenderableType:

@@ -1,0 +1,162 @@
+"""The bench report, schema mmexport.bench/1: plain values on disk; judging and printing come after.
+
+History of the schema: 1, the first; ``date`` (ISO 8601, UTC, when it ended) joined it, older ones lack it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from android_bench.device import Device, DeviceState
+from android_bench.errors import RequestError
+from android_bench.gate import Budget, judge_result, judge_results
+from android_bench.measure import Plan, Record
+from android_bench.stats import summarize
+
+SCHEMA = "mmexport.bench/1"
+
+
+class ReportUnreadable(RequestError):
+    """A report is missing, damaged, or of another tool: it passes no gate."""
+
+
+def build_report(
+    device: Device,
+    before: DeviceState,
+    after: DeviceState | None,
+    results: Sequence[dict[str, Any]],
+    budget: Budget | None,
+) -> dict[str, Any]:
+    """The report of one device. ``gate`` is None where no frame rate was asked for."""
+    states = {"state_before": before.as_dict(), "state_after": None if after is None else after.as_dict()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    judged = [result | {"gate": None if budget is None else _gate([result], budget)} for result in results]
+    return {
+        "schema": SCHEMA,
+        "date": date,
+        "device": {**device.as_dict(), **states},
+        "results": judged,
+        "gate": None if budget is None else _gate(results, budget),
+    }
+
+
+def build_result(record: Record, plan: Plan, parity: Mapping[str, Any] | None, notes: Sequence[str]) -> dict[str, Any]:
+    """An entry of ``results``. ``notes`` are warnings that come from elsewhere."""
+    job, launch = record.prepared.job, record.prepared.launch
+    summary = summarize(record.launches)
+    proofs = [measured.proof for measured in record.measurements]
+    proved = bool(proofs) and (job.accelerator == "cpu" or all(proofs)) and not record.refused
+    return {
+        "artifact": job.artifact,
+        "title": job.title,
+        "sha256": job.sha256,
+        "runtime": job.runtime,
+        "runner": record.prepared.runner.name,
+        "accelerator": job.accelerator,
+        "accelerator_proved": proved,
+        "proof": next(iter(proofs), ""),
+        "precision": job.precision,
+        "threads": launch.threads,
+        "affinity": launch.mask or None,
+        "launches_asked": plan.launches,
+        "launches": record.launches,
+        "latency_ms": None
+        if summary is None
+        else {
+            "p50": summary.p50,
+            "p90": summary.p90,
+            "p90_of": summary.p90_of,
+            "ci95": list(summary.ci95),
+            "mad": summary.mad,
+            "cv": summary.cv,
+        },
+        "fps": None if summary is None else 1000 / summary.p50,
+        "sustained": record.sustained or None,
+        "parity": dict(parity) if parity is not None else None,
+        "preconditions": list(record.preconditions),
+        "refusals": [{"name": f.name, "text": f.text} for f in record.findings if f.weight == "refuses"],
+        "warnings": [f"{f.name}: {f.text}" for f in record.findings if f.weight == "warns"] + list(notes),
+        "lost": record.lost or None,
+    }
+
+
+def _gate(results: Sequence[Mapping[str, Any]], budget: Budget) -> dict[str, Any]:
+    verdict = judge_result(results[0], budget) if len(results) == 1 else judge_results(results, budget)
+    return {
+        "min_fps": budget.min_fps,
+        "pre_post_ms": budget.pre_post_ms,
+        "budget_ms": budget.frame_ms,
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report whole or not at all; NaN and infinities become null.
+
+    Raises:
+        RequestError: the place is not writable.
+    """
+    text = json.dumps(finite(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; its folder is made.
+
+    Raises:
+        RequestError: the place is not writable.
+    """
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        scratch = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        scratch.chmod(0o644)
+        scratch.replace(path)
+        scratch = None
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Open a bench report.
+
+    Raises:
+        ReportUnreadable: missing, no JSON, or not of this schema.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportUnreadable(f"{path} does not exist: `mmexport bench --report {path}` makes it") from None
+    except (OSError, ValueError) as error:
+        raise ReportUnreadable(f"{path} cannot be read: {error}") from None
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise ReportUnreadable(f"{path} is no {SCHEMA} report: `mmexport bench --report FILE` makes one")
+    results, device = report.get("results"), report.get("device")
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise ReportUnreadable(f"{path} holds no list of results: measure again")
+    if not isinstance(device, dict):
+        raise ReportUnreadable(f"{path} does not say which device was measured: measure again")
+    return report
+
+
+def finite(value: Any) -> Any:
+    """``value`` with NaN and infinities replaced by None, since JSON has no word for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,98 @@
+"""LiteRT's ``benchmark_model`` of the CompiledModel API (benchmark_litert_model): ML Drift on the GPU.
+
+The GPU is asked for alone (``--use_cpu=false --require_full_delegation=true``): with the CPU left on, a part or all
+of the network may run there without a word. That command ending well is the proof. It waits for the GPU in every
+run; the sibling ``run_model`` times the enqueueing only and is never used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from android_bench.job import Job
+from android_bench.runners.check_speed import speed_findings
+from android_bench.runners.runner import (
+    Command,
+    Finding,
+    Launch,
+    Measurement,
+    Output,
+    RunnerFailed,
+    require_success,
+    with_affinity,
+)
+from android_bench.runners.tflite import input_flags, read_numbers
+
+_ALONE = ("--use_gpu=true", "--use_cpu=false", "--require_full_delegation=true")
+_LINE = re.compile(r"(Model initialization|Warmup \(\w+\)|Inference \(\w+\)):\s+([\d.e+]+)(?: ms)?(?: \((\d+) runs\))?")
+
+
+@dataclass(frozen=True)
+class LitertRunner:
+    """Runs ``.tflite`` files with benchmark_model of the CompiledModel API."""
+
+    name: str = "litert"
+    program: str = "benchmark_model"
+    runtime: str = "tflite"
+
+    def command(self, job: Job, launch: Launch) -> Command:
+        """The flags; ``gpu-precision`` has a hyphen."""
+        result = f"{launch.scratch}.result.pb"
+        flags = [
+            f"--graph={launch.files[0]}",
+            f"--num_threads={launch.threads}",
+            f"--num_runs={launch.runs}",
+            f"--min_secs={launch.seconds:g}",
+            "--warmup_runs=1",
+            f"--warmup_min_secs={launch.warmup_s:g}",
+            f"--result_file_path={result}",
+        ]
+        if job.accelerator == "gpu":
+            flags += [*_ALONE, f"--gpu-precision={'fp32' if job.precision == 'fp32' else 'fp16'}"]
+        else:
+            flags += ["--use_gpu=false", "--use_cpu=true"]
+        if launch.frequency:
+            flags.append(f"--run_frequency={launch.frequency:g}")
+        if launch.input_files:
+            flags += input_flags(job, launch)
+        if launch.output_file:
+            flags.append(f"--output_filepath={launch.output_file}")
+        return Command(with_affinity(launch, (*launch.program, *flags)), result)
+
+    def read(self, job: Job, launch: Launch, output: Output) -> Measurement:
+        """The measurement, and what is wrong with it."""
+        require_success(self.program, output)
+        measured = read_numbers(self.program, output) if output.result else _from_text(self.program, output.text)
+        findings: tuple[Finding, ...] = ()
+        if job.accelerator == "gpu":
+            measured = replace(measured, delegation="full", proof=f"{' '.join(_ALONE)}, status 0")
+        if measured.median_ms is None:
+            findings += (Finding("no-median", "the runner printed a mean only: one slow frame moves it", "warns"),)
+        findings += speed_findings(job, launch, measured, output.wall_s)
+        return replace(measured, findings=findings)
+
+
+def _from_text(program: str, text: str) -> Measurement:
+    values, runs = {}, {}
+    for key, value, count in _LINE.findall(text):
+        values[key] = float(value)
+        if count:
+            runs[key] = int(count)
+    if "Inference (avg)" not in values:
+        raise RunnerFailed(
+            "truncated-output", f"{program} printed no line 'Inference (avg)': is it run_model?", output=text
+        )
+    if not runs.get("Inference (avg)", 1):
+        raise RunnerFailed("no-runs", f"{program} timed no run", output=text)
+    return Measurement(
+        source="text",
+        runs=runs.get("Inference (avg)"),
+        warmup_runs=runs.get("Warmup (avg)"),
+        mean_ms=values["Inference (avg)"],
+        min_ms=values.get("Inference (min)"),
+        max_ms=values.get("Inference (max)"),
+        std_ms=values.get("Inference (std)"),
+        init_ms=values.get("Model initialization"),
+        first_ms=values.get("Warmup (first)"),
+    )

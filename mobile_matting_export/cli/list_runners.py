@@ -1,0 +1,22 @@
+"""Which phone runners are on this computer, and how to get the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def list_runners() -> list[dict[str, Any]]:
+    """A row a runner: ``runner``, ``program``, ``path`` (None when it is not here), ``note`` (how to get it)."""
+    from android_bench.errors import RequestError
+    from android_bench.find_program import find_program
+    from android_bench.runners import RUNNERS
+
+    listed = []
+    for runner in (entry for entry in RUNNERS if entry.name != "host"):
+        row: dict[str, Any] = {"runner": runner.name, "program": runner.program, "path": None, "note": ""}
+        try:
+            row["path"] = str(find_program(runner.runtime, None, runner.name).path)
+        except RequestError as error:
+            row["note"] = str(error)
+        listed.append(row)
+    return listed
