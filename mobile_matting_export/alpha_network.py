@@ -10,23 +10,32 @@ from torch import nn
 from torch.nn import functional
 
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.networks.spec import Head
+from mobile_matting_export.networks.spec import Head, ImageSpec
 
 
 class AlphaNetwork(nn.Module):
     """``net`` behind its head: image (and states) in, alpha out.
 
     forward takes the image, 1xCxHxW float32, and one map per state input; they are concatenated
-    in that order. It returns alpha, 1x1xHxW float32 in [0, 1].
+    in that order. It returns alpha, 1x1xHxW float32 in [0, 1]. With ``takes_pixels_of`` the image is RGB
+    0..255, and the network's normalization is computed here, to the same bits as outside.
     """
 
-    def __init__(self, net: nn.Module, head: Head) -> None:
+    def __init__(self, net: nn.Module, head: Head, takes_pixels_of: ImageSpec | None = None) -> None:
         super().__init__()
         self.net = net
         self.head = head
+        self.takes_pixels_of = takes_pixels_of
+        if takes_pixels_of is not None:  # not persistent: no part of the network's weights
+            for name in ("mean", "scale"):
+                numbers = torch.tensor(getattr(takes_pixels_of, name), dtype=torch.float32)
+                self.register_buffer(name, numbers.view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor, *states: torch.Tensor) -> torch.Tensor:
         """Alpha of one frame; see the class."""
+        if self.takes_pixels_of is not None:
+            ordered = image.flip(1) if self.takes_pixels_of.color == "BGR" else image
+            image = (ordered - self.mean) * self.scale
         result = self.net(torch.cat([image, *states], dim=1) if states else image)
         alpha = to_alpha(pick_output(result, self.head), self.head)
         if alpha.shape[2:] != image.shape[2:]:

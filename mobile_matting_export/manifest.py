@@ -103,6 +103,12 @@ def _inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
             "fill": image.fill,
         }
     ]
+    if network.baked is not None:  # what the file computes itself, for who wants the network again
+        own = network.baked
+        described[0] |= {"baked": {"color": own.color, "mean": list(own.mean), "scale": list(own.scale)}}
+    for tensor in described:
+        if tensor["name"] in network.byte_inputs:
+            tensor["dtype"] = "uint8"
     for state in network.spec.state:
         tensor = _tensor(state.name, (1, state.channels, *network.size), layout)
         described.append(tensor | {"source": state.source, "initial": state.initial})

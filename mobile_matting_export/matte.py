@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def read_image_spec(manifest: Mapping[str, Any]) -> ImageSpec:
         raise UsageError(
             f"the manifest does not say how a picture enters the network ({error!r}): convert the network again"
         ) from error
+
+
+def read_network_image_spec(manifest: Mapping[str, Any]) -> ImageSpec:
+    """The input contract of the network itself, before its normalization went into the file (``--input``).
+
+    Raises:
+        UsageError: the manifest does not describe it.
+    """
+    spec = read_image_spec(manifest)
+    baked = manifest["inputs"][0].get("baked")
+    if baked is None:
+        return spec
+    return replace(spec, color=baked["color"], mean=tuple(baked["mean"]), scale=tuple(baked["scale"]))
 
 
 def make_inputs(artifact: Artifact, picture: npt.NDArray[np.uint8]) -> dict[str, np.ndarray]:

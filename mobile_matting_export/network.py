@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,13 +22,17 @@ from mobile_matting_export.images import load_picture, sample_pictures, to_input
 from mobile_matting_export.networks import ALL
 from mobile_matting_export.networks.spec import ImageSpec, NetworkSpec
 
+InputKind = Literal["float", "pixels", "uint8"]
+"""How a picture enters a file: normalized; as float pixels RGB 0..255; as bytes RGB 0..255."""
+
 
 @dataclass(frozen=True)
 class LoadedNetwork:
     """A network ready to be captured.
 
     ``module`` takes the tensors of ``examples()`` positionally and returns alpha 1x1xHxW.
-    ``source`` is the registry name, or the user's ``file.py:callable`` as given.
+    ``source`` is the registry name, or the user's ``file.py:callable`` as given. ``input`` says how the
+    picture enters the file; ``baked`` is the network's own contract where ``spec.image`` is that of pixels.
     """
 
     spec: NetworkSpec
@@ -35,6 +40,13 @@ class LoadedNetwork:
     module: nn.Module
     checkpoint: Checkpoint | None
     size: tuple[int, int]
+    input: InputKind = "float"
+    baked: ImageSpec | None = None
+
+    @property
+    def byte_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that the file takes as uint8; examples and cases hold them as floats."""
+        return ("image",) if self.input == "uint8" else ()
 
     def examples(self) -> dict[str, torch.Tensor]:
         """Zero inputs by name: ``image`` 1x3xHxW, then the states."""
@@ -88,6 +100,25 @@ def load_network(
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_owner_hint(loaded, spec)}") from None
     return LoadedNetwork(spec, spec.name, AlphaNetwork(net, spec.head).eval(), loaded, chosen)
+
+
+def bake_normalization(network: LoadedNetwork, kind: InputKind) -> LoadedNetwork:
+    """The same network behind its normalization: its image is RGB, 0..255, whatever the network was trained on.
+
+    ``float`` leaves the network as it is. Resizing stays with the application.
+    """
+    if kind == "float" or network.baked is not None:
+        return network
+    own, module = network.spec.image, network.module
+    assert isinstance(module, AlphaNetwork)
+    pixels = replace(own, color="RGB", mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
+    return replace(
+        network,
+        spec=replace(network.spec, image=pixels),
+        module=AlphaNetwork(module.net, module.head, takes_pixels_of=own).eval(),
+        input=kind,
+        baked=own,
+    )
 
 
 def state_sha256(module: nn.Module) -> str:

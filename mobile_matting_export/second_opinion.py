@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.onnx import ONNX
 from mobile_matting_export.formats.tflite import emit_from_onnx, require_onnx2tf
@@ -16,9 +17,11 @@ def emit_by_onnx2tf(graph: ExportGraph, precision: str, folder: Path, stem: str)
     """Write ``folder/stem.tflite`` from the graph's ONNX form; same contract as ``Format.emit``.
 
     Raises:
-        UsageError: the extra ``[tensorflow]`` is not installed.
+        UsageError: the extra ``[tensorflow]`` is not installed, or the picture is to enter as bytes.
         ConversionError: one of the two converters failed.
     """
+    if graph.byte_inputs:
+        raise UsageError("--backend onnx2tf makes files that take floats only: use --input pixels")
     with tempfile.TemporaryDirectory(prefix="mmexport-onnx-") as scratch:
         (onnx_file,) = ONNX.emit(graph, "fp32", Path(scratch), stem)
         return emit_from_onnx(onnx_file, dict(graph.inputs), precision, folder, stem)

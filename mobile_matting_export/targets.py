@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.format import Format
 from mobile_matting_export.formats.ncnn import NCNN
 from mobile_matting_export.formats.onnx import ONNX
 from mobile_matting_export.formats.tflite import TFLITE
+from mobile_matting_export.rewrites.absorb_channel_shuffle import ABSORB_CHANNEL_SHUFFLE
 from mobile_matting_export.rewrites.box_filter_to_depthwise import BOX_FILTER_TO_DEPTHWISE
+from mobile_matting_export.rewrites.cascade_means import CASCADE_MEANS
 from mobile_matting_export.rewrites.commute_pointwise import COMMUTE_POINTWISE
+from mobile_matting_export.rewrites.compute_columns_together import COMPUTE_COLUMNS_TOGETHER
+from mobile_matting_export.rewrites.deconv_to_depth_to_space import DECONV_TO_DEPTH_TO_SPACE
 from mobile_matting_export.rewrites.eliminate_dead_channels import ELIMINATE_DEAD_CHANNELS
 from mobile_matting_export.rewrites.expand_feathering import EXPAND_FEATHERING
 from mobile_matting_export.rewrites.fold_batchnorm import FOLD_BATCHNORM
+from mobile_matting_export.rewrites.fold_batchnorm_forward import FOLD_BATCHNORM_FORWARD
+from mobile_matting_export.rewrites.fold_normalization import FOLD_NORMALIZATION
+from mobile_matting_export.rewrites.mask_instance_norm import MASK_INSTANCE_NORM
 from mobile_matting_export.rewrites.merge_linear_convs import MERGE_LINEAR_CONVS
 from mobile_matting_export.rewrites.merge_pad import MERGE_PAD
 from mobile_matting_export.rewrites.pin_upsample import PIN_UPSAMPLE
 from mobile_matting_export.rewrites.remove_no_ops import REMOVE_NO_OPS
 from mobile_matting_export.rewrites.rewrite import Rewrite
+from mobile_matting_export.rewrites.scale_instance_norm import SCALE_INSTANCE_NORM
+from mobile_matting_export.rewrites.simplify_prelu import SIMPLIFY_PRELU
 from mobile_matting_export.rewrites.softmax2_to_sigmoid import SOFTMAX2_TO_SIGMOID
+from mobile_matting_export.rewrites.spell_batchnorm_as_depthwise import SPELL_BATCHNORM_AS_DEPTHWISE
+from mobile_matting_export.rewrites.spell_channel_max import SPELL_CHANNEL_MAX
+from mobile_matting_export.rewrites.spell_channel_shuffle import SPELL_CHANNEL_SHUFFLE
+from mobile_matting_export.rewrites.spell_clamp import SPELL_CLAMP
 from mobile_matting_export.rewrites.spell_instance_norm import SPELL_INSTANCE_NORM
+from mobile_matting_export.rewrites.spell_legacy_bilinear import SPELL_LEGACY_BILINEAR
 from mobile_matting_export.rewrites.spell_slice_writes import SPELL_SLICE_WRITES
+from mobile_matting_export.rewrites.split_conv_over_concat import SPLIT_CONV_OVER_CONCAT
 from mobile_matting_export.rewrites.squeeze_excite_to_conv import SQUEEZE_EXCITE_TO_CONV
+from mobile_matting_export.rewrites.zero_small_weights import zero_small_weights
 
 
 @dataclass(frozen=True)
@@ -70,26 +86,49 @@ FP32 = Limits(max_abs=1e-3, mad=1e-4)
 # weights rounded to 11 bits: single edge pixels move (0.027 on trained mmnet, 41 photographs), areas do not (8e-5)
 FP16 = Limits(max_abs=0.1, mad=2e-3)
 
-# Order matters: no-ops first, since matchers look at direct neighbours; batch norm before anything
-# that moves convolutions; softmax before feathering, which looks for 1 - f; both before convolutions
-# move, since they match them at their old places; dead channels when zeros show and nothing is left that
-# the analysis does not know, before moving and merging, which count costs; sizes when no resize will be moved any more.
+# Order matters: no-ops first, since matchers look at direct neighbours; batch norm before anything that moves
+# convolutions (into what is before, else into what is behind; what is left becomes a convolution); softmax
+# before channel maxima, which read its two parts, and before feathering, which looks for 1 - f; all before
+# convolutions move, since they match them at their old places; dead channels when zeros show and nothing is
+# left that the analysis does not know (so channel shuffles first), before moving and merging, which count
+# costs; sizes when no resize will be moved any more.
 _FIRST = (
     REMOVE_NO_OPS,
     SPELL_SLICE_WRITES,
     FOLD_BATCHNORM,
+    FOLD_BATCHNORM_FORWARD,
+    SPELL_BATCHNORM_AS_DEPTHWISE,
     SQUEEZE_EXCITE_TO_CONV,
     SOFTMAX2_TO_SIGMOID,
+    SPELL_CHANNEL_MAX,
     EXPAND_FEATHERING,
+    FOLD_NORMALIZATION,
+    ABSORB_CHANNEL_SHUFFLE,
+)
+_SHRINKING = (
     ELIMINATE_DEAD_CHANNELS,
+    SIMPLIFY_PRELU,  # what is left may be all zero
     COMMUTE_POINTWISE,
     PIN_UPSAMPLE,
 )
 # a pad may stand between two convolutions that then merge; both look at neighbours that moving made
 _LAST = (MERGE_PAD, MERGE_LINEAR_CONVS)
-_COMMON = (*_FIRST, *_LAST)
-# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad
-_TFLITE = (*_FIRST, BOX_FILTER_TO_DEPTHWISE, *_LAST, SPELL_INSTANCE_NORM)
+_COMMON = (*_FIRST, *_SHRINKING, *_LAST)
+# scaled while they are whole, then half norms in one piece, then what is left of them
+_NORMS = (SCALE_INSTANCE_NORM, MASK_INSTANCE_NORM, SPELL_INSTANCE_NORM)
+# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad;
+# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape
+# TensorFlow's own operators when the other rewrites, which do not know them, have moved past them, and before pads
+# and linear convolutions merge, with what transposed convolutions become, too
+_NATIVE = (SPELL_LEGACY_BILINEAR, DECONV_TO_DEPTH_TO_SPACE)
+_TFLITE = (
+    *(*_FIRST, SPELL_CHANNEL_SHUFFLE, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE),
+    *(*_NATIVE, *_LAST, *_NORMS, SPELL_CLAMP),
+)
+# CPUs compute outputs in vectors, GPUs do not; last, when convolutions have the channels that they keep
+_TFLITE_CPU = (*_TFLITE, SPLIT_CONV_OVER_CONCAT, COMPUTE_COLUMNS_TOGETHER)
+# half precision cannot hold a sum over a whole map; last, when every mean is there
+_TFLITE_GPU = (*_TFLITE, CASCADE_MEANS)
 
 _INT8_NOT_YET = "int8 that keeps the matte is not built yet: use fp16 or fp32"
 _INT8_ON_GPU = "int8 is for CPUs: GPUs compute these networks in fp16, so int8 would only lose quality there"
@@ -100,7 +139,7 @@ TARGETS: tuple[Target, ...] = (
         "LiteRT (XNNPACK)",
         "cpu",
         TFLITE,
-        _TFLITE,
+        _TFLITE_CPU,
         {"fp32": FP32, "fp16": FP16},
         {"int8": _INT8_NOT_YET},
     ),
@@ -109,7 +148,7 @@ TARGETS: tuple[Target, ...] = (
         "LiteRT GPU delegate / ML Drift",
         "gpu",
         TFLITE,
-        _TFLITE,
+        _TFLITE_GPU,
         {"fp16": FP16, "fp32": FP32},
         {"int8": _INT8_ON_GPU},
     ),
@@ -151,6 +190,26 @@ def find_target(name: str) -> Target:
     near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"unknown target {name!r}: {hint}Targets are {', '.join(by_name)}")
+
+
+def slimmed(target: Target, tolerance: float | None) -> Target:
+    """The row with weights below ``tolerance`` set to zero before dead channels are looked for; None leaves it."""
+    if tolerance is None:
+        return target
+    place = target.rewrites.index(ELIMINATE_DEAD_CHANNELS)
+    slim = (*target.rewrites[:place], zero_small_weights(tolerance), *target.rewrites[place:])
+    return replace(target, rewrites=slim)
+
+
+def require_input(target: Target, wanted: str) -> None:
+    """Refuse a way for the picture to enter (``--input``) that the target's format does not offer.
+
+    Raises:
+        UsageError: with the reason and the way out.
+    """
+    reason = target.format.input_refusals.get(wanted)
+    if reason is not None:
+        raise UsageError(f"target {target.name} does not take --input {wanted}: {reason}")
 
 
 def choose_precision(target: Target, wanted: str | None) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from mobile_matting_export.artifact import Artifact, file_sha256
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.matte import read_image_spec
-from mobile_matting_export.network import LoadedNetwork, load_network, state_sha256
+from mobile_matting_export.matte import read_network_image_spec
+from mobile_matting_export.network import LoadedNetwork, bake_normalization, load_network, state_sha256
 from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import judge_files, make_cases
 from mobile_matting_export.targets import Limits, find_target
@@ -80,7 +80,7 @@ def load_original(artifact: Artifact, checkpoint: Path | None, network: str | No
         source,
         weights,
         size,
-        read_image_spec(artifact.manifest),
+        read_network_image_spec(artifact.manifest),
         head["kind"] if own else None,
         head["foreground"] if own else 1,
     )
@@ -89,7 +89,9 @@ def load_original(artifact: Artifact, checkpoint: Path | None, network: str | No
             f"the weights of {source} are not those this artifact was made from: does the callable draw new ones "
             "each time? Save them, and give the file with --checkpoint when converting"
         )
-    return loaded
+    if "baked" not in image:
+        return loaded
+    return bake_normalization(loaded, "uint8" if image["dtype"] == "uint8" else "pixels")
 
 
 def _find_weights(described: dict[str, Any], given: Path | None) -> Path | None:

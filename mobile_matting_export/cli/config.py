@@ -26,7 +26,11 @@ _CONVERT_KEYS = {
     "max_error",
     "max_mad",
     "backend",
+    "input",
+    "slim",
     "calibration",
+    "cache",
+    "allow_fallback",
 }
 DESCRIPTION_KEYS = ("checkpoint", "size", "mean", "scale", "color", "resize", "fill", "head", "foreground")
 """What a configuration says of the network it names, and of no other."""
@@ -71,6 +75,8 @@ def _convert_defaults(path: Path, table: dict[str, Any]) -> dict[str, Any]:
         values = described | values
     if isinstance(values.get("target"), str):
         values["target"] = [values["target"]]
+    if "input" in values:
+        values["input_kind"] = values.pop("input")
     if "output" in values:
         values["output_folder"] = values.pop("output")
     return {key: _as_flag(value) for key, value in values.items()}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mobile_matting_export.artifact import Artifact
+    from mobile_matting_export.network import InputKind
     from mobile_matting_export.networks.spec import ImageSpec
 
 DEFAULT_NETWORK = "mmnet"
@@ -58,6 +59,15 @@ DEFAULT_NETWORK = "mmnet"
 )
 @click.option("--fill", type=click.IntRange(0, 255), envvar="MMEXPORT_FILL", help="Pixel value of letterbox bars.")
 @click.option(
+    "--input",
+    "input_kind",
+    type=click.Choice(["float", "pixels", "uint8"]),
+    default="float",
+    show_default=True,
+    envvar="MMEXPORT_INPUT",
+    help="What the file takes: normalized floats; RGB 0..255 as floats; as bytes. The last two normalize inside.",
+)
+@click.option(
     "--head",
     type=click.Choice(["alpha", "logit", "logits", "probabilities"]),
     envvar="MMEXPORT_HEAD",
@@ -85,6 +95,13 @@ DEFAULT_NETWORK = "mmnet"
     help="Overrides the target's limit on the mean error.",
 )
 @click.option(
+    "--slim",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="TOL",
+    envvar="MMEXPORT_SLIM",
+    help="Not exact: zero weights below TOL and drop the channels they leave empty, within the limits.",
+)
+@click.option(
     "--backend",
     type=click.Choice(["litert-torch", "onnx2tf"]),
     default="litert-torch",
@@ -101,6 +118,18 @@ DEFAULT_NETWORK = "mmnet"
     envvar="MMEXPORT_OUTPUT",
     help="Artifacts go to OUTPUT/<network>/<target>-<precision>.",
 )
+@click.option(
+    "--cache",
+    metavar="DIR|off",
+    envvar="MMEXPORT_CACHE",
+    help="Where earlier results are kept and found; default: mmexport in the user's cache folder.",
+)
+@click.option(
+    "--allow-fallback",
+    is_flag=True,
+    envvar="MMEXPORT_ALLOW_FALLBACK",
+    help="tflite-gpu: make the file although operations would leave the GPU; else that exits with 3.",
+)
 @click.option("--force", is_flag=True, help="Replace output folders that mmexport did not make.")
 @output_options
 def convert(
@@ -109,15 +138,19 @@ def convert(
     checkpoint: str | None,
     precision: str | None,
     size: tuple[int, int] | None,
+    input_kind: InputKind,
     head: str | None,
     foreground: int,
     calibration: str | None,
     images: str | None,
     max_error: float | None,
     max_mad: float | None,
+    slim: float | None,
     backend: str,
     output_folder: str,
+    cache: str | None,
     output: Output,
+    allow_fallback: bool,
     force: bool,
     **image_flags: Any,
 ) -> None:
@@ -136,13 +169,14 @@ def convert(
     from mobile_matting_export.convert import Job, convert_network
     from mobile_matting_export.errors import UsageError
     from mobile_matting_export.network import load_network
-    from mobile_matting_export.targets import TARGETS, find_target
+    from mobile_matting_export.result_cache import open_cache
+    from mobile_matting_export.targets import TARGETS, find_target, slimmed
 
     _raise_config_error()
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
     names = [name.strip() for given in target for name in given.split(",")]
-    rows = tuple(find_target(name) for name in dict.fromkeys(names))
+    rows = tuple(slimmed(find_target(name), slim) for name in dict.fromkeys(names))
     _refuse_backend(backend, [row.format.name for row in rows])
     if calibration is not None and precision != "int8":
         raise UsageError("--calibration is for --precision int8: fp32 and fp16 need none")
@@ -164,6 +198,9 @@ def convert(
         images=None if images is None else Path(images),
         backend=backend,
         overwrite="anything" if force else "ours",
+        input=input_kind,
+        fallback="allow" if allow_fallback else "refuse",
+        cache=open_cache(cache),
     )
     with output.progress(total=2 + len({row.rewrites for row in rows}) + 3 * len(rows)) as announce:
         loaded = load_network(

@@ -9,19 +9,26 @@ from collections.abc import Sequence
 
 import click
 
+from android_bench.errors import BenchError
 from mobile_matting_export import __version__
+from mobile_matting_export.cli.bench import bench
+from mobile_matting_export.cli.compare import compare
 from mobile_matting_export.cli.config import read_config
 from mobile_matting_export.cli.convert import convert
 from mobile_matting_export.cli.doctor import doctor
 from mobile_matting_export.cli.evaluate import evaluate
+from mobile_matting_export.cli.fit import fit
+from mobile_matting_export.cli.gate import gate
+from mobile_matting_export.cli.inspect import inspect
 from mobile_matting_export.cli.matte import matte
 from mobile_matting_export.cli.networks import networks
+from mobile_matting_export.cli.runners import runners
 from mobile_matting_export.cli.stop import stop_code, stoppable
 from mobile_matting_export.cli.targets import targets
 from mobile_matting_export.cli.verify import verify
 from mobile_matting_export.errors import MmexportError, UsageError
 
-COMMANDS = (networks, targets, convert, verify, evaluate, matte, doctor)
+COMMANDS = (networks, targets, convert, fit, verify, evaluate, inspect, matte, bench, gate, compare, runners, doctor)
 
 _EXIT_CODES = """
 \b
@@ -74,9 +81,10 @@ def run(arguments: Sequence[str]) -> int:
         message = "stopped; nothing half-written is left"
         click.echo(f"mmexport: {message}", err=True)
         return _report_as_json(arguments, message, stop_code())
-    except MmexportError as error:
+    except (MmexportError, BenchError) as error:
         if _is_verbose(arguments):
             traceback.print_exc()
+            click.echo(getattr(error, "evidence", ""), err=True)
         click.echo(f"mmexport: {error}", err=True)
         return _report_as_json(arguments, str(error), error.exit_code)
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +26,8 @@ class ExportGraph:
 
     ``module`` is an FX graph of ATen operators: positional float32 NCHW inputs in the order of
     ``inputs`` (name -> example of batch 1, which also fixes the size), and one float32 tensor
-    1x1xHxW ``alpha`` in [0, 1] as its result.
+    1x1xHxW ``alpha`` in [0, 1] as its result. The file takes the inputs named in ``byte_inputs`` as uint8;
+    their examples and the graph hold the same numbers, 0..255, as floats.
 
     Raises:
         ConversionError: the examples are not those of the graph's inputs, by name and order, or one is
@@ -35,6 +36,7 @@ class ExportGraph:
 
     module: fx.GraphModule
     inputs: Mapping[str, torch.Tensor]
+    byte_inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [str(node.target) for node in self.module.graph.nodes if node.op == "placeholder"]
@@ -50,6 +52,8 @@ class ExportGraph:
                     f"input {name!r} is {example.dtype} of shape {tuple(example.shape)}; files are made for one "
                     "float32 frame of shape 1xCxHxW"
                 )
+        if not set(self.byte_inputs) <= set(self.inputs):
+            raise ConversionError(f"bytes for {', '.join(self.byte_inputs)}, but the inputs are {', '.join(names)}")
         if "alpha" in self.inputs:
             raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
 
@@ -63,7 +67,10 @@ class Session(Protocol):
     device: str
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one frame: input name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``."""
+        """Run one frame: input name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``.
+
+        A file that takes bytes gets them from here: its image holds whole numbers from 0 to 255.
+        """
         ...
 
     def close(self) -> None:
@@ -81,6 +88,9 @@ class Format:
     runtime; ``accelerator`` is ``cpu``, ``gpu``, or ``gpu-fp32`` where the runtime lets a GPU compute
     in float32. ``count_ops(files)`` maps an op type to its number. ``layout`` is the layout of the
     file's own image input. ``tools`` are the distributions whose versions belong in the manifest.
+    ``input_refusals`` maps ways a picture may enter (``--input``) to why this format does not offer them.
+    ``narrow(files, precision, folder, stem)`` makes of the fp32 files, in another folder, what ``emit`` would
+    write in ``precision``, to the byte, where lowering takes long enough to be done once for all precisions.
     """
 
     name: str
@@ -89,3 +99,5 @@ class Format:
     emit: Callable[[ExportGraph, str, Path, str], tuple[Path, ...]]
     open: Callable[[tuple[Path, ...], str], Session]
     count_ops: Callable[[tuple[Path, ...]], dict[str, int]]
+    input_refusals: Mapping[str, str] = field(default_factory=dict)
+    narrow: Callable[[tuple[Path, ...], str, Path, str], tuple[Path, ...]] | None = None

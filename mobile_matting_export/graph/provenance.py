@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import fx
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent)
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n([^\n]*)')
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
@@ -25,6 +27,18 @@ def describe(node: fx.Node) -> str:
     """A node for an error message: operator and module path."""
     operator_name = str(node.target).removeprefix("aten.").split(".")[0]
     return f"{operator_name} at {module_path(node)}"
+
+
+def code_line(node: fx.Node) -> str:
+    """`` (file.py, line 12: `code`)`` of the network's code that made ``node``, or nothing."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    foreign = [
+        frame for frame in frames if not frame[0].startswith((_TORCH, _OURS, "<")) and not _is_standard(frame[0])
+    ]
+    if not foreign:
+        return ""
+    file, line, code = foreign[-1]
+    return f" ({Path(file).name}, line {line}: `{code.strip()}`)"
 
 
 def user_line(error: BaseException) -> str:

@@ -34,12 +34,14 @@ def _prepare(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
     else:
         bars = ", ".join([str(image["fill"])] * 3)
         fit = f"ImageOps.pad(picture, ({width}, {height}), Image.Resampling.BOX, color=({bars}))"
-    pixels = "np.asarray(picture, np.float32)" + ("[:, :, ::-1]" if image["color"] == "BGR" else "")
+    pixels = f"np.asarray(picture, np.{image['dtype']})" + ("[:, :, ::-1]" if image["color"] == "BGR" else "")
+    if set(image["mean"]) != {0.0} or set(image["scale"]) != {1.0}:
+        pixels = f"({pixels} - {_per_channel(image['mean'])}) * {_per_channel(image['scale'])}"
     axes = "[np.newaxis]" if image["layout"] == "NHWC" else ".transpose(2, 0, 1)[np.newaxis]"
     lines = [
         'picture = ImageOps.exif_transpose(Image.open("portrait.jpg")).convert("RGB")',
         f"picture = {fit}",
-        f"{image['name']} = ({pixels} - {_per_channel(image['mean'])}) * {_per_channel(image['scale'])}",
+        f"{image['name']} = {pixels}",
         f"{image['name']} = np.ascontiguousarray({image['name']}{axes})",
     ]
     lines += [

@@ -1,13 +1,10 @@
-"""Spell instance norm with means over one axis at a time.
+"""Spell instance norm as arithmetic: two means over the map.
 
-y = (x - m) / sqrt(mean((x - m)^2) + eps), never E[x^2] - m^2, which cancels. The mean over H x W is
-a mean over W, then over H: exact, no reshape, and no sum over more than one side of the map, which
-half precision cannot hold. Reported, not measured here: over 512x512 the norm was wrong on a Mali GPU until
-its means were cascaded (google-ai-edge/litert-samples, pull request 200); sums above 65504 come out as
-infinity or NaN on GPUs (google-ai-edge/LiteRT, issue 9249).
+y = (x - m) * rsqrt(mean((x - m)^2) + eps), never E[x^2] - m^2, which cancels.
 Finds: ``instance_norm`` on 4-D maps without running statistics.
 Refuses: running statistics (fold them as a batch norm first).
-Exact: yes (float32 rounding, 1e-6). Without it a TFLite file holds two TRANSPOSE per norm.
+Exact: yes (float32 rounding, 1e-6). Without it a TFLite file holds two TRANSPOSE per norm. How the
+means themselves are spelled is the target's business; see ``cascade_means`` for half precision.
 """
 
 from __future__ import annotations
@@ -36,11 +33,8 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
         def insert(target: object, *args: object, node: fx.Node = node) -> fx.Node:
             return insert_op(graph_module, node, target, *args, like=node)  # type: ignore[arg-type]
 
-        def mean(value: fx.Node) -> fx.Node:
-            return insert(aten.mean.dim, insert(aten.mean.dim, value, [3], True), [2], True)
-
-        centred = insert(SUB, source, mean(source))
-        variance = mean(insert(MUL, centred, centred))
+        centred = insert(SUB, source, insert(aten.mean.dim, source, [2, 3], True))
+        variance = insert(aten.mean.dim, insert(MUL, centred, centred), [2, 3], True)
         result = insert(MUL, centred, insert(aten.rsqrt.default, insert(ADD, variance, node.args[7])))
         for parameter, target in ((weight, MUL), (bias, ADD)):
             if (numbers := constant(graph_module, parameter)) is not None:

@@ -4,7 +4,7 @@ import torch
 from torch import fx, nn
 
 from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.graph.provenance import describe, module_path, user_line
+from mobile_matting_export.graph.provenance import code_line, describe, module_path, user_line
 
 
 def test_module_path_is_that_of_the_innermost_module() -> None:
@@ -33,6 +33,21 @@ def test_module_path_of_the_network_itself_is_the_name_of_the_node() -> None:
     node = next(node for node in graph.nodes if node.op == "call_function")
 
     assert module_path(node) == node.name
+
+
+def test_code_line_is_the_network_s_own() -> None:
+    class Doubling(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.relu(image) * 2
+
+    graph = capture(nn.Sequential(Doubling(), nn.Conv2d(3, 1, 1)), {"image": torch.rand(1, 3, 5, 7)}).graph
+    relu, times, conv = (node for node in graph.nodes if node.op == "call_function")
+
+    line = code_line(times)
+    assert line.startswith(" (test_provenance.py, line ")
+    assert line.endswith(": `return torch.nn.functional.relu(image) * 2`)")
+    assert code_line(relu) == line
+    assert code_line(conv) == "", "nn.Sequential calls it: no line of the network's own"
 
 
 def test_user_line_is_the_last_one_outside_torch() -> None:

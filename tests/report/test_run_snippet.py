@@ -23,7 +23,14 @@ from mobile_matting_export.targets import find_target
 def make_manifest(target: str, mode: str = "cpu", **image: Any) -> dict[str, Any]:
     channel_last = target.startswith("tflite")
     layout = {"shape": [1, 64, 48, 3] if channel_last else [1, 3, 64, 48], "layout": "NHWC" if channel_last else "NCHW"}
-    contract = {"color": "RGB", "mean": [0.0] * 3, "scale": [1.0] * 3, "resize": "stretch", "fill": 0}
+    contract = {
+        "dtype": "float32",
+        "color": "RGB",
+        "mean": [0.0] * 3,
+        "scale": [1.0] * 3,
+        "resize": "stretch",
+        "fill": 0,
+    }
     state = {"name": "previous_alpha", "source": "alpha", "initial": 0.5}
     state |= {"shape": [1, 64, 48, 1] if channel_last else [1, 1, 64, 48]}
     return {
@@ -86,6 +93,16 @@ def test_inputs_follow_the_contract(
         expected = expected.transpose(0, 2, 3, 1)
     # a pixel at an edge may be averaged otherwise, no side may be exchanged
     assert (np.abs(image - expected) > 0.6).mean() < 0.05
+
+
+@pytest.mark.parametrize("target", ["tflite-cpu", "onnx"])
+def test_bytes_enter_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "portrait.png")
+    snippet = run_snippet(make_manifest(target, dtype="uint8")).replace("portrait.jpg", "portrait.png")
+    image = run_until_loading(snippet, tmp_path, monkeypatch)["image"]
+    assert image.dtype == np.uint8
+    assert np.array_equal(image[0], pixels if target == "tflite-cpu" else pixels.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -33,4 +33,7 @@ NCNN = Format(
     emit=_emit,
     open=_open,
     count_ops=_count_ops,
+    input_refusals={
+        "uint8": "ncnn takes floats only; --input pixels takes what ncnn::Mat::from_pixels makes of an RGB picture"
+    },
 )

@@ -14,7 +14,9 @@ from mobile_matting_export.graph.ops import AVG_POOL, argument, is_op
 from mobile_matting_export.graph.provenance import module_path
 
 if TYPE_CHECKING:
+    import torch
     from onnx import ModelProto
+    from torch import nn
 
 OPSET = 17
 
@@ -22,7 +24,8 @@ OPSET = 17
 def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
     """Write ``<stem>.onnx`` (opset 17, float32, NCHW, batch 1) into ``folder`` and return it.
 
-    Inputs carry the names of the graph's inputs, the output is ``alpha``. The same graph gives the
+    Inputs carry the names of the graph's inputs, the output is ``alpha``; an input taken as bytes is uint8, and a
+    Cast stands behind it. The same graph gives the
     same bytes: descriptions, source paths and metadata are stripped.
 
     Raises:
@@ -72,8 +75,7 @@ def _export(graph: ExportGraph, folder: Path) -> ModelProto:
                 warnings.simplefilter("ignore", torch.jit.TracerWarning)
                 warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
                 torch.onnx.export(
-                    graph.module.eval(),
-                    tuple(graph.inputs.values()),
+                    *_called(graph),
                     path,
                     input_names=list(graph.inputs),
                     output_names=["alpha"],
@@ -86,6 +88,25 @@ def _export(graph: ExportGraph, folder: Path) -> ModelProto:
                 f"the network has no ONNX form at opset {OPSET}: {reason}; write that operator differently"
             ) from error
         return onnx.load(path)
+
+
+def _called(graph: ExportGraph) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """What to export, and the examples to call it with."""
+    import torch
+    from torch import nn
+
+    if not graph.byte_inputs:
+        return graph.module.eval(), tuple(graph.inputs.values())
+
+    class TakesBytes(nn.Module):
+        def forward(self, *images: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = graph.module(*(image.float() for image in images))
+            return result
+
+    examples = graph.inputs.items()
+    return TakesBytes().eval(), tuple(
+        value.to(torch.uint8) if name in graph.byte_inputs else value for name, value in examples
+    )
 
 
 def _simplify(model: ModelProto) -> ModelProto:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mobile_matting_export.errors import ConversionError, UsageError
+from mobile_matting_export.formats.byte_image import to_bytes
 from mobile_matting_export.formats.format import Session
 
 
@@ -60,6 +61,7 @@ class CpuSession:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class per status code, all direct children of Exception
             raise UsageError(f"onnxruntime cannot load {path}: {error}; convert again") from error
+        self._bytes = {value.name for value in self._session.get_inputs() if value.type == "tensor(uint8)"}
         self._inputs = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
 
@@ -67,7 +69,8 @@ class CpuSession:
         """Run one frame: name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``.
 
         Raises:
-            UsageError: an input is missing, unknown, or of another shape than the model was made for.
+            UsageError: an input is missing, unknown, or of another shape than the model was made for, or
+                an image taken as bytes holds other numbers.
         """
         if set(inputs) != set(self._inputs):
             raise UsageError(f"{self._path} takes the inputs {sorted(self._inputs)}, got {sorted(inputs)}")
@@ -77,7 +80,12 @@ class CpuSession:
                     f"input {name!r} of {self._path} must be {shape}, got {inputs[name].shape}: "
                     "the size is fixed at conversion; resize the picture, or convert with another --size"
                 )
-        feed = {name: np.ascontiguousarray(inputs[name], dtype=np.float32) for name in self._inputs}
+        feed = {
+            name: to_bytes(name, inputs[name])
+            if name in self._bytes
+            else np.ascontiguousarray(inputs[name], np.float32)
+            for name in self._inputs
+        }
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
     def close(self) -> None:

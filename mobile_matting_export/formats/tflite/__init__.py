@@ -17,6 +17,12 @@ def _emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[
     return emit(graph, precision, folder, stem)
 
 
+def _narrow(files: tuple[Path, ...], precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
+    from mobile_matting_export.formats.tflite.lower import narrow
+
+    return narrow(files, precision, folder, stem)
+
+
 def _open(files: tuple[Path, ...], accelerator: str) -> Session:
     from mobile_matting_export.formats.tflite.run import open_session
 
@@ -52,6 +58,7 @@ TFLITE = Format(
     emit=_emit,
     open=_open,
     count_ops=_count_ops,
+    narrow=_narrow,
 )
 
 ONNX2TF_TOOLS = ("onnx2tf", "tensorflow", "tf_keras", "ai-edge-litert")

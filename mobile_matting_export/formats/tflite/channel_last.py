@@ -9,6 +9,8 @@ import torch
 from torch import fx, nn
 from torch.fx.traceback import preserve_node_meta
 
+from mobile_matting_export.formats.tflite.native_ops import spell_prelu
+
 aten = torch.ops.aten
 
 
@@ -25,15 +27,16 @@ class ChannelLast(nn.Module):
         self.names = tuple(names)
 
     def forward(self, **images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Take 1xHxWxC float32 images under the graph's input names, return ``alpha`` 1xHxWx1."""
-        ordered = [images[name] for name in self.names]
+        """Take 1xHxWxC float32 or uint8 images under the graph's input names, return ``alpha`` 1xHxWx1."""
+        given = [images[name] for name in self.names]
+        ordered = [image.float() if image.dtype == torch.uint8 else image for image in given]
         with preserve_node_meta():
             alpha = _Speller(self.network, ordered).run_graph()
         return {"alpha": _to_channel_last(alpha)}
 
 
 class _Speller(fx.Interpreter):
-    """Runs an NCHW graph on NHWC images, with three operators spelled for litert-torch 0.10.
+    """Runs an NCHW graph on NHWC images, with four operators spelled for litert-torch 0.10.
 
     - ``cat`` of inputs: concatenated before the change of layout. Behind it, litert-torch counts two
       transposes against one and leaves three in the file.
@@ -41,6 +44,7 @@ class _Speller(fx.Interpreter):
       ``x - constant`` when ``x`` comes from a convolution, pooling, resize, ReLU, or a sum or
       product with a constant. It does so silently; the result of the new spelling is the same to the bit.
     - constant divided by ``x`` becomes ``x ** -1 * constant``, for the same reason.
+    - PReLU of a map becomes an operator of ours, which is written as PRELU; see native_ops.py.
     """
 
     def __init__(self, graph: fx.GraphModule, images: Sequence[torch.Tensor]) -> None:
@@ -62,6 +66,8 @@ class _Speller(fx.Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator in litert-torch's spelling."""
+        if target is aten.prelu.default and args[0].dim() == 4:
+            return spell_prelu(*args)
         if target is aten.cat.default and args[1:] == (1,):
             images = [image for tensor in args[0] for image in self._image_of(tensor)]
             if len(images) == len(args[0]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import fx
 
 from mobile_matting_export.errors import ConversionError
-from mobile_matting_export.graph.provenance import module_path
+from mobile_matting_export.graph.provenance import code_line, module_path
 
 REMEDIES: tuple[tuple[str, str], ...] = (
     (
@@ -48,18 +48,19 @@ _OPERATOR = re.compile(r"aten\.\w+\.\w+")
 
 
 def explain_failure(error: Exception, graph: fx.Graph) -> ConversionError:
-    """Return the error to raise instead of ``error``: first useful line, module path, remedy.
+    """Return the error to raise instead of ``error``: first useful line, module path, line of code, remedy.
 
     ``graph`` is the graph that was converted; its nodes tell which PyTorch module a source line or an
     operator belongs to, or the node where no module is known. Without a hit the sentence names no layer.
     """
     message = str(error)
     remedy = next((remedy for part, remedy in REMEDIES if part in message), UNKNOWN)
-    paths = list(dict.fromkeys(_module_paths(message, graph)))
+    nodes = list(_guilty(message, graph))
+    paths = list(dict.fromkeys(map(module_path, nodes)))
     where = ""
     if paths:
         more = f" (and {len(paths) - 1} layers more of the same code)" if len(paths) > 1 else ""
-        where = f" at layer {paths[0]}{more}"
+        where = f" at layer {paths[0]}{more}{code_line(nodes[0])}"
     return ConversionError(f"litert-torch cannot convert the network{where}: {_first_line(error)}; {remedy}")
 
 
@@ -73,16 +74,16 @@ def _first_line(error: Exception) -> str:
     return type(error).__name__
 
 
-def _module_paths(message: str, graph: fx.Graph) -> Iterator[str]:
-    """Module paths, best evidence first: the innermost source line, then the operator's name."""
+def _guilty(message: str, graph: fx.Graph) -> Iterator[fx.Node]:
+    """Nodes that the message means, best evidence first: the innermost source line, then the operator's name."""
     for pattern in _PLACES:
         for name, line in reversed(pattern.findall(message)):
             marker = f'File "{name}", line {line},'
-            hits = [module_path(node) for node in graph.nodes if marker in (node.stack_trace or "")]
+            hits = [node for node in graph.nodes if marker in (node.stack_trace or "")]
             if hits:
                 yield from hits
                 return
     named = _OPERATOR.search(message)
     for node in graph.nodes:
         if named and str(node.target) == named.group():
-            yield module_path(node)
+            yield node

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobile_matting_export.errors import UsageError
+from mobile_matting_export.formats.byte_image import to_bytes
 from mobile_matting_export.formats.silence import held_output
 from mobile_matting_export.formats.tflite.read_file import parse
 
@@ -44,7 +45,7 @@ class TfliteSession:
             details = {entry["name"]: entry for entry in self._interpreter.get_input_details()}
             self._shapes = {name: tuple(entry["shape"]) for name, entry in details.items()}
             self._call = self._call_plain
-        self._check_types(details)
+        self._bytes = self._find_byte_inputs(details)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run one frame: input name -> float32 1xCxHxW; returns ``{"alpha": 1x1xHxW float32}``.
@@ -52,7 +53,8 @@ class TfliteSession:
         Outputs of foreign files keep their own names and channels, unless there is only one.
 
         Raises:
-            UsageError: number, names or shapes of the inputs do not fit the file.
+            UsageError: number, names or shapes of the inputs do not fit the file, or an image taken as
+                bytes holds other numbers than 0 to 255.
         """
         size = next(iter(inputs.values())).shape[2:] if inputs else ()
         outputs = self._call(self._arranged(inputs))
@@ -77,7 +79,7 @@ class TfliteSession:
 
     def _fitted(self, name: str, image: np.ndarray) -> np.ndarray:
         shape = self._shapes[name]
-        image = np.asarray(image, np.float32)
+        image = to_bytes(name, image) if name in self._bytes else np.asarray(image, np.float32)
         if image.ndim == 4:
             channel_last = image.transpose(0, 2, 3, 1)
             if channel_last.shape == shape:
@@ -98,13 +100,18 @@ class TfliteSession:
             for entry in self._interpreter.get_output_details()
         }
 
-    def _check_types(self, details: Mapping[str, Mapping[str, Any]]) -> None:
+    def _find_byte_inputs(self, details: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Names of the inputs that are pixels as bytes; quantized ones would need another meaning of the numbers."""
+        found = set()
         for name, entry in details.items():
-            if entry["dtype"] is not np.float32:
+            if entry["dtype"] is np.uint8 and entry["quantization"] in ((0.0, 0), (1.0, 0)):
+                found.add(name)
+            elif entry["dtype"] is not np.float32:
                 raise UsageError(
                     f"input {name} of {self._path} is {np.dtype(entry['dtype']).name}; "
-                    "only files with float32 inputs can be run"
+                    "only files with float32 inputs, or with pixels as uint8, can be run"
                 )
+        return found
 
 
 def open_session(files: tuple[Path, ...], accelerator: str) -> TfliteSession:

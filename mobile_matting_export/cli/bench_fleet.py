@@ -1,0 +1,142 @@
+"""``mmexport bench`` on several phones: which ones, where each report goes, and the result of them all."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobile_matting_export.artifact import Artifact
+from mobile_matting_export.cli.bench_output import finish
+from mobile_matting_export.cli.bench_run import HOST, make_jobs, make_request, with_defaults
+from mobile_matting_export.cli.common import Output
+from mobile_matting_export.errors import UsageError
+
+if TYPE_CHECKING:
+    from android_bench.bench_fleet import Member
+    from android_bench.gate import Budget, Verdict
+    from android_bench.judged import Judged
+
+FLEET_SCHEMA = "mmexport.fleet/1"
+_PLACE = "{device}"
+
+
+def bench_on_fleet(
+    artifacts: Sequence[Artifact],
+    serials: Sequence[str],
+    flags: Mapping[str, Any],
+    budget: Budget | None,
+    output: Output,
+) -> None:
+    """Measure on every phone of ``serials`` at once (none: all that adb sees), store, print, end with the worst code.
+
+    Raises:
+        BenchError: no phone at all, or no runner. UsageError: what was asked cannot be.
+    """
+    from android_bench.adb import list_devices
+    from android_bench.bench_fleet import bench_fleet
+    from android_bench.errors import NoDevice
+    from android_bench.judge_fleet import judge_fleet, judge_member
+    from android_bench.keep_history import append_history, history_lines
+    from android_bench.report import write_report
+
+    if HOST in serials:
+        raise UsageError("--device host beside phones: driving them takes this computer's cores; bench it by itself")
+    # before any thread: it starts the adb server, once
+    seen = list_devices(server=flags["adb_server"])
+    # one that is not usable is named too: nothing is left out in silence
+    named = list(dict.fromkeys(serials or [device.serial for device in seen]))
+    if not named:
+        raise NoDevice("--all-devices: adb sees no device; connect phones with USB debugging on (`adb devices -l`)")
+    paths = report_paths(flags["report"], named)
+    chosen = with_defaults(flags)
+    requests = [make_request(serial, chosen, budget) for serial in named]
+    written: dict[str, str | None] = dict.fromkeys(named)
+
+    def keep(member: Member) -> None:
+        if flags["history"] and member.report is not None:
+            append_history(Path(flags["history"]), history_lines(member.report, budget))
+        path = paths.get(member.serial)
+        if path is None:
+            return
+        if member.report is None:
+            path.unlink(missing_ok=True)  # an older one would be taken for this one
+            return
+        write_report(path, member.report)
+        written[member.serial] = str(path)
+
+    steps = len(named) * len(artifacts) * (requests[0].plan.launches + 1)
+    with tempfile.TemporaryDirectory(prefix="mmexport-frames-") as folder, output.progress(steps) as announce:
+        jobs = make_jobs(artifacts, None, chosen, Path(folder), announce)
+        members = bench_fleet(jobs, requests, announce, keep)
+    for member in members:
+        if member.error is not None:
+            output.detail(f"{member.serial}: {member.error}\n{member.error.evidence}".rstrip())
+    judged = [
+        replace(judge_member(member, budget), source=written[member.serial] or member.serial) for member in members
+    ]
+    verdict = judge_fleet(judged)
+    result = _result(members, judged, written, budget, verdict)
+    finish(output, judged, budget, dict(flags) | {"report": None}, result, verdict)
+
+
+def report_paths(asked: str | None, serials: Sequence[str]) -> dict[str, Path]:
+    """Where each phone's report goes: a folder gets ``<serial>.json``; a name with ``{device}`` gets the serial there.
+
+    Raises:
+        UsageError: one file for several phones, or two phones with one file.
+    """
+    if not asked:
+        return {}
+    if _PLACE not in asked and Path(asked).suffix == ".json":
+        raise UsageError(
+            f"--report {asked} is one file, each phone has a report: name a folder, or put {_PLACE} into the name, "
+            f"as in {Path(asked).stem}-{_PLACE}.json"
+        )
+    pattern = asked if _PLACE in asked else str(Path(asked) / f"{_PLACE}.json")
+    paths = {serial: Path(pattern.replace(_PLACE, file_name(serial))) for serial in serials}
+    if len(set(paths.values())) < len(paths):
+        raise UsageError(f"--report {asked}: two of {', '.join(serials)} would be one file; bench them one by one")
+    return paths
+
+
+def place_report(asked: str | None, serial: str) -> str | None:
+    """Where the report of a single phone goes: the file named, with the serial for ``{device}`` if that is in it."""
+    return asked.replace(_PLACE, file_name(serial)) if asked else None
+
+
+def file_name(serial: str) -> str:
+    """A serial as part of a file's name: what is not a letter, digit, dot, dash or underscore becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", serial)
+
+
+def _result(
+    members: Sequence[Member],
+    judged: Sequence[Judged],
+    written: Mapping[str, str | None],
+    budget: Budget | None,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    from android_bench.fleet_matrix import build_matrix
+
+    return {
+        "schema": FLEET_SCHEMA,
+        "min_fps": None if budget is None else budget.min_fps,
+        "budget_ms": None if budget is None else budget.frame_ms,
+        "verdict": verdict.verdict,
+        "outcome": verdict.outcome,
+        "reasons": list(verdict.reasons),
+        "matrix": build_matrix(judged).as_dict(),
+        "devices": [
+            {
+                "serial": member.serial,
+                "file": written[member.serial],
+                "error": None if member.error is None else str(member.error),
+                "report": member.report,
+            }
+            for member in members
+        ],
+    }

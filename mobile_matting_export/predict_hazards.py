@@ -1,0 +1,41 @@
+"""Says where half precision would break a TFLite file: of an artifact, or of a file that is being made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mobile_matting_export.artifact import Artifact
+from mobile_matting_export.formats.tflite.find_fp16_hazards import find_fp16_hazards
+from mobile_matting_export.formats.tflite.read_graph import read_graph
+from mobile_matting_export.images import load_picture, sample_pictures
+from mobile_matting_export.inspection import Hazard
+from mobile_matting_export.matte import make_inputs
+
+
+def predict_hazards(artifact: Artifact) -> tuple[Hazard, ...]:
+    """The hazards of an artifact's TFLite file on the bundled photographs; none for other formats.
+
+    Raises:
+        UsageError: the manifest does not say how a picture enters, or the file is damaged.
+    """
+    if artifact.files[0].suffix != ".tflite":
+        return ()
+    feeds = [make_inputs(artifact, load_picture(picture)) for picture in sample_pictures()]
+    return find_fp16_hazards(artifact.files[0], feeds)
+
+
+def warn_of_hazards(path: Path, feeds: Sequence[Mapping[str, np.ndarray]], announce: Callable[[str], None]) -> None:
+    """Announce in one sentence how many hazards the rewrites left in ``path``, and which is the first."""
+    hazards = find_fp16_hazards(path, feeds)
+    if not hazards:
+        return
+    first, op = hazards[0], read_graph(path).ops[hazards[0].op]
+    place = f", from {op.module}" if op.module else ""
+    others = f" and {len(hazards) - 1} more" if len(hazards) > 1 else ""
+    announce(
+        f"warning: half precision may fail in {path.name}: {first.kind} at {op.kind} {op.number}{place}{others}: "
+        f"{first.says} ({first.where}). What helps: {first.remedy}. `mmexport inspect` lists all"
+    )
