@@ -19,7 +19,7 @@ from android_bench.report import finite
 
 
 def history_lines(report: Mapping[str, Any], budget: Budget | None) -> list[dict[str, Any]]:
-    """One line for each result of a report. ``verdict`` is the outcome's word; ``measured`` where none was asked for."""
+    """A line for each result of a report. ``verdict``: the outcome's word; ``measured`` where no rate was asked for."""
     device = report["device"]
     lines = []
     for result in report["results"]:

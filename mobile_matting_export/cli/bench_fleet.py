@@ -38,10 +38,8 @@ def bench_on_fleet(
     """
     from android_bench.adb import list_devices
     from android_bench.bench_fleet import bench_fleet
-    from android_bench.errors import NoDevice
+    from android_bench.errors import NoDevice, RequestError
     from android_bench.judge_fleet import judge_fleet, judge_member
-    from android_bench.keep_history import append_history, history_lines
-    from android_bench.report import write_report
 
     if HOST in serials:
         raise UsageError("--device host beside phones: driving them takes this computer's cores; bench it by itself")
@@ -56,22 +54,20 @@ def bench_on_fleet(
     requests = [make_request(serial, chosen, budget) for serial in named]
     written: dict[str, str | None] = dict.fromkeys(named)
 
+    unwritten: list[RequestError] = []
+
     def keep(member: Member) -> None:
-        if flags["history"] and member.report is not None:
-            append_history(Path(flags["history"]), history_lines(member.report, budget))
-        path = paths.get(member.serial)
-        if path is None:
-            return
-        if member.report is None:
-            path.unlink(missing_ok=True)  # an older one would be taken for this one
-            return
-        write_report(path, member.report)
-        written[member.serial] = str(path)
+        try:
+            written[member.serial] = _store(member, paths.get(member.serial), flags["history"], budget)
+        except RequestError as error:  # the other phones go on
+            unwritten.append(error)
 
     steps = len(named) * len(artifacts) * (requests[0].plan.launches + 1)
     with tempfile.TemporaryDirectory(prefix="mmexport-frames-") as folder, output.progress(steps) as announce:
         jobs = make_jobs(artifacts, None, chosen, Path(folder), announce)
         members = bench_fleet(jobs, requests, announce, keep)
+    if unwritten:
+        raise unwritten[0]
     for member in members:
         if member.error is not None:
             output.detail(f"{member.serial}: {member.error}\n{member.error.evidence}".rstrip())
@@ -81,6 +77,22 @@ def bench_on_fleet(
     verdict = judge_fleet(judged)
     result = _result(members, judged, written, budget, verdict)
     finish(output, judged, budget, dict(flags) | {"report": None}, result, verdict)
+
+
+def _store(member: Member, path: Path | None, history: str | None, budget: Budget | None) -> str | None:
+    """Write a phone's report and its lines of the history; returns the report's file."""
+    from android_bench.keep_history import append_history, history_lines
+    from android_bench.report import write_report
+
+    if member.report is None:
+        if path is not None:
+            path.unlink(missing_ok=True)  # an older one would be taken for this one
+        return None
+    if path is not None:
+        write_report(path, member.report)
+    if history:
+        append_history(Path(history), history_lines(member.report, budget))
+    return None if path is None else str(path)
 
 
 def report_paths(asked: str | None, serials: Sequence[str]) -> dict[str, Path]:

@@ -19,6 +19,7 @@ from mobile_matting_export.cli.doctor import doctor
 from mobile_matting_export.cli.evaluate import evaluate
 from mobile_matting_export.cli.fit import fit
 from mobile_matting_export.cli.gate import gate
+from mobile_matting_export.cli.history import history
 from mobile_matting_export.cli.inspect import inspect
 from mobile_matting_export.cli.matte import matte
 from mobile_matting_export.cli.networks import networks
@@ -28,7 +29,22 @@ from mobile_matting_export.cli.targets import targets
 from mobile_matting_export.cli.verify import verify
 from mobile_matting_export.errors import MmexportError, UsageError
 
-COMMANDS = (networks, targets, convert, fit, verify, evaluate, inspect, matte, bench, gate, compare, runners, doctor)
+COMMANDS = (
+    networks,
+    targets,
+    convert,
+    fit,
+    verify,
+    evaluate,
+    inspect,
+    matte,
+    bench,
+    gate,
+    compare,
+    history,
+    runners,
+    doctor,
+)
 
 _EXIT_CODES = """
 \b

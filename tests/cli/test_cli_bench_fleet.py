@@ -146,6 +146,22 @@ def test_an_older_report_does_not_stand_in_for_a_missing_one(fleet: list[Any]) -
     assert [path.name for path in Path("r").iterdir()] == ["well.json"]
 
 
+def test_the_history_gets_a_line_from_every_phone(fleet: list[Any]) -> None:
+    assert run(["bench", "-d", "well", "-d", "gone", "--min-fps", "30", "--history", "h.jsonl", "-q"]) == 6
+    lines = [json.loads(line) for line in Path("h.jsonl").read_text().splitlines()]
+    assert [(line["device"], line["verdict"], line["min_fps"]) for line in lines] == [
+        ("well", "pass", 30),
+        ("gone", "lost", 30),
+    ]
+
+
+def test_a_history_that_cannot_be_written_costs_no_report(fleet: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert run(["bench", "-d", "A", "-d", "B", "--report", "r", "--history", "file/h.jsonl", "-q"]) == 2
+    assert "cannot write file/h.jsonl" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("r").iterdir()) == ["A.json", "B.json"]
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [

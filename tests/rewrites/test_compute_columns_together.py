@@ -14,7 +14,7 @@ aten = torch.ops.aten
 CONV = aten.conv2d.default
 
 # 96 columns: every number up to 16 that matters divides them; enough pixels to pay for a larger kernel
-WIDE = (1, 3, 70, 96)
+WIDE = (1, 3, 200, 96)
 
 
 def kernel_of(trial: Any) -> tuple[int, ...]:
@@ -31,8 +31,8 @@ def test_narrow_convolution_computes_columns_as_channels(attempt: Any, outputs: 
 
     assert (trial.outcome.changes, trial.count(SPREAD_COLUMNS)) == (1, 1)
     assert kernel_of(trial) == (together * outputs, 3, 3, 3 + together - 1)
-    # of outputs up to 7; measured 9.5e-7
-    assert max(trial.error, trial.ring_error) < 4e-6
+    # of outputs up to 7; measured 7.2e-7 at most, 0 for most kernels
+    assert max(trial.error, trial.ring_error) < 2e-6
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_borders_and_odd_kernels(attempt: Any, settings: dict[str, Any], kernel:
     trial = attempt(COMPUTE_COLUMNS_TOGETHER, network, (1, 3, 71, width))
 
     assert trial.outcome.changes == 1
-    assert max(trial.error, trial.ring_error) < 4e-6
+    assert max(trial.error, trial.ring_error) < 2e-6
 
 
 def test_columns_divide_the_width(attempt: Any) -> None:
     trial = attempt(COMPUTE_COLUMNS_TOGETHER, nn.Conv2d(3, 1, 3, padding=1), (1, 3, 90, 77))
 
     assert kernel_of(trial) == (7, 3, 3, 9)
-    assert max(trial.error, trial.ring_error) < 4e-6
+    assert max(trial.error, trial.ring_error) < 2e-6
 
 
 def test_activation_stays_with_its_convolution(attempt: Any) -> None:
@@ -66,7 +66,7 @@ def test_activation_stays_with_its_convolution(attempt: Any) -> None:
 
     order = [node.target for node in trial.graph.graph.nodes if node.op == "call_function"]
     assert order == [CONV, aten.hardtanh.default, aten.sigmoid.default, SPREAD_COLUMNS, aten.prelu.default]
-    assert max(trial.error, trial.ring_error) < 4e-6
+    assert max(trial.error, trial.ring_error) < 2e-6
 
 
 def test_all_readers_get_the_map(attempt: Any) -> None:
@@ -83,7 +83,7 @@ def test_all_readers_get_the_map(attempt: Any) -> None:
 
     (spread,) = trial.nodes(SPREAD_COLUMNS)
     assert (trial.outcome.changes, len(spread.users)) == (1, 3)
-    assert max(trial.error, trial.ring_error) < 2e-5  # of products up to 60
+    assert max(trial.error, trial.ring_error) < 2e-6
 
 
 @pytest.mark.parametrize(
