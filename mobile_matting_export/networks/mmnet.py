@@ -226,4 +226,4 @@ MMNET = _spec(
     "(Apache-2.0) has TensorFlow checkpoints to convert.",
 )
 MMNET_075 = _spec("mmnet_075", 0.75, "No trained weights are published.")
-MMNET_050 = _spec("mmnet_050", 0.5, "No trained weights are published.")
+MMNET_050 = _spec("mmnet_050", 0.5, "The authors publish none; ours lie in models/mmnet_050.")

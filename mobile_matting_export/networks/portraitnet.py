@@ -202,7 +202,8 @@ PORTRAITNET = NetworkSpec(
     divisor=32,
     head=Head("logits", foreground=1),
     weights="The authors' repository trains and saves model_best.pth.tar files (key state_dict, no module. "
-    "prefix); it redistributes no three-channel weights under a licence, and none come with this project.",
+    "prefix); it redistributes no three-channel weights under a licence. models/portraitnet of this project says how "
+    "to train some.",
     build_for_state=_build_for_state,
 )
 
