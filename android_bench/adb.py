@@ -37,6 +37,11 @@ def list_devices(adb: str = "adb", server: str | None = None) -> list[SeenDevice
     return program.devices()
 
 
+def find_phone(serial: str | None, adb: str = "adb", server: str | None = None) -> str:
+    """The serial of the phone that ``open_phone`` would open, which is left alone; raises what it raises."""
+    return _choose(AdbProgram(adb, find_server(server)), serial)
+
+
 @contextlib.contextmanager
 def open_phone(serial: str | None, adb: str = "adb", server: str | None = None) -> Iterator[Phone]:
     """A phone for the block; afterwards our programs on it are killed, settings restored, files and lock removed.
@@ -52,16 +57,20 @@ def open_phone(serial: str | None, adb: str = "adb", server: str | None = None) 
         AdbServerError: each with what to do; nothing of ours is on the phone then.
     """
     program = AdbProgram(adb, find_server(server))
-    program.start_server()
-    wanted = serial or os.environ.get("ANDROID_SERIAL") or None
-    chosen = choose_device(program.reach(wanted) if wanted else program.devices(), wanted)
-    require_shell_v2(program.server, chosen.serial)
-    workspace = Workspace(program.server, chosen.serial)
+    chosen = _choose(program, serial)
+    require_shell_v2(program.server, chosen)
+    workspace = Workspace(program.server, chosen)
     try:
-        yield Phone(chosen.serial, program, workspace)
+        yield Phone(chosen, program, workspace)
     finally:
         if not workspace.release():
             _log.warning(
                 "device %s did not confirm that it was cleaned up; its guard does it when the connection ends",
-                chosen.serial,
+                chosen,
             )
+
+
+def _choose(program: AdbProgram, serial: str | None) -> str:
+    program.start_server()
+    wanted = serial or os.environ.get("ANDROID_SERIAL") or None
+    return choose_device(program.reach(wanted) if wanted else program.devices(), wanted).serial

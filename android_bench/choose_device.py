@@ -61,7 +61,9 @@ def choose_device(devices: Sequence[SeenDevice], serial: str | None) -> SeenDevi
         if usable:
             return usable[0]
         if not devices:
-            raise NoDevice("adb sees no device: connect a phone with USB debugging switched on (`adb devices -l`)")
+            raise NoDevice(
+                "adb sees no device: connect a phone with USB debugging switched on, or measure here with --device host"
+            )
         if len(devices) > 1:
             raise NoDevice(f"none of the devices that adb sees is usable: {_list(devices)}")
         raise _unusable(devices[0])

@@ -23,8 +23,8 @@ MAX_CV = 0.15
 MIN_CPU_SHARE = 0.9
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-EXIT_CODES = {"quality": 4, FAIL: 5, "lost": 6, "unreadable": 2, INCONCLUSIVE: 7, PASS: 0}
-"""Outcome -> exit code, the gravest first."""
+EXIT_CODES = {"lost": 6, "unreadable": 2, "quality": 4, FAIL: 5, INCONCLUSIVE: 7, PASS: 0}
+"""Outcome -> exit code, the gravest first: a device that said nothing hides the worst."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def doubts_about(result: Mapping[str, Any]) -> tuple[str, ...]:
         doubts.append(f"{timed} launches of {asked} gave a time")
     if isinstance(parity := result.get("parity"), Mapping) and parity.get("passed") is None:
         doubts.append(f"the device gave no alpha to compare: {parity.get('error')}")
-    if result.get("accelerator_proved") is False:
+    if result.get("accelerator_proved") is not True:
         doubts.append(f"nothing proves that the {result.get('accelerator')} did the work")
     doubts += _heat(launches)
     if (cv := spread(launches)) > MAX_CV:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from android_bench.device import Device, DeviceState
@@ -150,7 +151,43 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ReportUnreadable(f"{path} holds no list of results: measure again")
     if not isinstance(device, dict):
         raise ReportUnreadable(f"{path} does not say which device was measured: measure again")
+    for number, result in enumerate(results):
+        if (fault := _fault(result)) is not None:
+            raise ReportUnreadable(f"{path} is damaged: result {number + 1} has no usable {fault}; measure again")
     return report
+
+
+def forget_report(path: Path) -> None:
+    """Remove an older report of ours before a new measurement, which may fail: it would pass for the new one."""
+    try:
+        read_report(path)
+    except ReportUnreadable:
+        return  # nothing there, or nothing that a gate would take
+    path.unlink(missing_ok=True)
+
+
+def _fault(result: Mapping[str, Any]) -> str | None:
+    """The first field that a gate reads and cannot, or None."""
+    lists = {"launches": dict, "refusals": dict, "sustained": dict, "preconditions": str}
+    for name, kind in lists.items():
+        value = result.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(entry, kind) for entry in value)):
+            return name
+    if not all(isinstance(entry.get(key), str) for entry in result.get("refusals") or () for key in ("name", "text")):
+        return "refusals"
+    if not isinstance(result.get("launches_asked"), (int, NoneType)):
+        return "launches_asked"
+    parity = result.get("parity")
+    if parity is not None and not (
+        isinstance(parity, dict)
+        and all(isinstance(parity.get(name), (int, float, NoneType)) for name in ("max_abs", "mad"))
+        and isinstance(parity.get("limits"), (dict, NoneType))
+    ):
+        return "parity"
+    numbers = [
+        value for launch in result.get("launches") or () for name, value in launch.items() if name.endswith("_ms")
+    ]
+    return None if all(isinstance(value, (int, float, NoneType)) for value in numbers) else "launches"
 
 
 def finite(value: Any) -> Any:

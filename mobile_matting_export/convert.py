@@ -34,7 +34,7 @@ from mobile_matting_export.manifest import Lowered, build_manifest
 from mobile_matting_export.network import InputKind, LoadedNetwork, bake_normalization
 from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import Case, Verdict, compare_graphs, judge_files, make_cases
-from mobile_matting_export.predict_hazards import warn_of_hazards
+from mobile_matting_export.predict_hazards import describe_hazards
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.require_acceleration import require_gpu
 from mobile_matting_export.result_cache import ResultCache
@@ -173,7 +173,10 @@ def _make_artifact(
             if job.cache is not None and key is not None:
                 job.cache.keep(key, {file.name: file for file in sorted(scratch.iterdir())})
         announce(f"writing {folder}")
-    return read_artifact(folder)
+    artifact = read_artifact(folder)
+    for warning in artifact.manifest.get("warnings", ()):  # from the cache, too
+        announce(f"warning: {warning}")
+    return artifact
 
 
 def _fill(
@@ -187,8 +190,6 @@ def _fill(
     files = lower_once(cache, _lowering(target, job.backend), graph, precision, scratch, stem)
     if target.name == "tflite-gpu" and job.fallback == "refuse":
         require_gpu(files[0])
-    if target.name == "tflite-gpu":
-        warn_of_hazards(files[0], [case.inputs for case in cases[:_PROBES]], announce)
     backend = job.backend if target.format.name == "tflite" else target.format.name
     lowered = Lowered(target, precision, backend, prepared.graph, module, ledger, files)
     announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
@@ -196,6 +197,9 @@ def _fill(
     if not verdict.passed:
         raise QualityError(_blame(network, lowered, cases, verdict))
     manifest = build_manifest(network, lowered, verdict)
+    if target.name == "tflite-gpu":
+        hazards = describe_hazards(files[0], [case.inputs for case in cases[:_PROBES]])
+        manifest["warnings"] = [] if hazards is None else [hazards]
     write_json(scratch / "manifest.json", manifest)
     write_artifact_report(scratch / "report.html", manifest, cases, mattes)
 

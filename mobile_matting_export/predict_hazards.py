@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +27,15 @@ def predict_hazards(artifact: Artifact) -> tuple[Hazard, ...]:
     return find_fp16_hazards(artifact.files[0], feeds)
 
 
-def warn_of_hazards(path: Path, feeds: Sequence[Mapping[str, np.ndarray]], announce: Callable[[str], None]) -> None:
-    """Announce in one sentence how many hazards the rewrites left in ``path``, and which is the first."""
+def describe_hazards(path: Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> str | None:
+    """One sentence: how many hazards the rewrites left in ``path``, and which is the first; None where none is left."""
     hazards = find_fp16_hazards(path, feeds)
     if not hazards:
-        return
+        return None
     first, op = hazards[0], read_graph(path).ops[hazards[0].op]
     place = f", from {op.module}" if op.module else ""
     others = f" and {len(hazards) - 1} more" if len(hazards) > 1 else ""
-    announce(
-        f"warning: half precision may fail in {path.name}: {first.kind} at {op.kind} {op.number}{place}{others}: "
+    return (
+        f"half precision may fail in {path.name}: {first.kind} at {op.kind} {op.number}{place}{others}: "
         f"{first.says} ({first.where}). What helps: {first.remedy}. `mmexport inspect` lists all"
     )

@@ -116,11 +116,11 @@ _LAST = (MERGE_PAD, MERGE_LINEAR_CONVS)
 _COMMON = (*_FIRST, *_SHRINKING, *_LAST)
 # scaled while they are whole, then half norms in one piece, then what is left of them
 _NORMS = (SCALE_INSTANCE_NORM, MASK_INSTANCE_NORM, SPELL_INSTANCE_NORM)
-# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad;
-# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape
 # TensorFlow's own operators when the other rewrites, which do not know them, have moved past them, and before pads
 # and linear convolutions merge, with what transposed convolutions become, too
 _NATIVE = (SPELL_LEGACY_BILINEAR, DECONV_TO_DEPTH_TO_SPACE)
+# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad;
+# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape
 _TFLITE = (
     *(*_FIRST, SPELL_CHANNEL_SHUFFLE, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE),
     *(*_NATIVE, *_LAST, *_NORMS, SPELL_CLAMP),

@@ -98,6 +98,7 @@ def bench(artifact: tuple[str, ...], device: tuple[str, ...], all_devices: bool,
     from android_bench.gate import Budget
     from android_bench.judged import judge_report
     from android_bench.keep_history import append_history, history_lines
+    from android_bench.report import forget_report
     from mobile_matting_export.cli.bench_fleet import bench_on_fleet, place_report
     from mobile_matting_export.cli.bench_output import finish
     from mobile_matting_export.cli.bench_run import run_bench
@@ -113,6 +114,8 @@ def bench(artifact: tuple[str, ...], device: tuple[str, ...], all_devices: bool,
     if all_devices or len(serials) > 1:
         bench_on_fleet(artifacts, serials, flags, budget, output)
         return
+    if flags["report"] and "{device}" not in flags["report"]:
+        forget_report(Path(flags["report"]))
     report = run_bench(artifacts, serials[0] if serials else None, flags, budget, output)
     if flags["history"]:
         append_history(Path(flags["history"]), history_lines(report, budget))

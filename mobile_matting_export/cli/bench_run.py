@@ -44,9 +44,12 @@ def run_bench(
     Raises:
         BenchError: no device, no runner. UsageError: what was asked cannot be.
     """
+    from android_bench.adb import find_phone
     from android_bench.session import bench
 
     chosen = with_defaults(flags)
+    if device != HOST:
+        find_phone(device, server=chosen["adb_server"])  # before the work that a missing phone would waste
     request = make_request(device, chosen, budget)
     steps = len(artifacts) * (request.plan.launches + 1)
     with tempfile.TemporaryDirectory(prefix="mmexport-frames-") as folder, output.progress(steps) as announce:

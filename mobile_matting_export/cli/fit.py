@@ -66,8 +66,8 @@ def fit(
 
     if device != "host":
         raise UsageError(
-            f"--device {device}: fitting on a phone is not built yet, as it needs the phone bench; --device host fits "
-            "on this machine"
+            f"--device {device}: fitting on a phone is not built yet: --device host fits on this machine, and "
+            "`mmexport bench --device` measures the sizes that you convert"
         )
     row = find_target(target)
     chosen = tuple(dict.fromkeys(choose_precision(row, wanted) for wanted in (precisions or (None,))))

@@ -28,9 +28,9 @@ from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 aten = torch.ops.aten
 
 _MOST = 64
-"""Numbers in one average. Of 8x8 ones squared a half accumulator keeps 6 of its 11 bits below the last term."""
+"""Numbers in one average. At a sum of 64 ones a half register still has four bits below one."""
 _LONGEST = 8
-"""Side of a window with both sides; 8x8 takes two thirds of the steps that 4x4 takes at 256."""
+"""Side of a window with both sides; 8x8 takes three steps at 256, 4x4 takes four."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from android_bench.gate import Budget, judge_result, judge_results
 from android_bench.judged import judge_files, judge_report, overall
 from android_bench.junit import junit_xml
 from android_bench.markdown import markdown_summary
-from android_bench.report import SCHEMA, ReportUnreadable, read_report, write_report
+from android_bench.report import SCHEMA, ReportUnreadable, forget_report, read_report, write_report
 
 BUDGET = Budget(30)
 NOISE = (0.0, 0.2, -0.1, 0.1, -0.2, 0.3, -0.3)
@@ -115,7 +115,7 @@ def test_without_a_frame_rate_only_what_can_be_defended_counts() -> None:
 def test_the_gravest_of_a_report_decides() -> None:
     assert judge_results([result(20), result(36)], BUDGET).outcome == "fail"
     mixed = judge_results([result(36), result(20, lost="gone")], BUDGET)
-    assert mixed.outcome == "fail" and len(mixed.reasons) == 2
+    assert mixed.outcome == "lost" and len(mixed.reasons) == 2
     assert judge_results([], BUDGET).outcome == "inconclusive"
 
 
@@ -151,9 +151,44 @@ def test_a_missing_or_foreign_report_never_passes(kind: str, tmp_path: Path) -> 
     assert junit_xml(judged).count("<error") == 1
 
 
-def test_a_fail_is_graver_than_a_missing_report(tmp_path: Path) -> None:
+def test_a_missing_report_hides_the_worst(tmp_path: Path) -> None:
     judged = judge_files([tmp_path / "none.json", stored(tmp_path / "slow.json", result(40))], BUDGET)
-    assert overall(judged).exit_code == 5
+    assert overall(judged).exit_code == 2
+
+
+def test_a_report_that_says_nothing_of_the_accelerator_does_not_pass() -> None:
+    silent = result(20)
+    del silent["accelerator_proved"]
+    assert judge_result(silent, BUDGET).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"refusals": ["x"]},
+        {"refusals": [{"name": 1}]},
+        {"launches_asked": "seven"},
+        {"launches": "none"},
+        {"launches": [{"median_ms": "fast"}]},
+        {"parity": {"passed": False, "max_abs": "big"}},
+        {"preconditions": [1]},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_a_damaged_result_is_unreadable_and_hides_no_other(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = stored(tmp_path / "odd.json", result(20) | damage)
+    with pytest.raises(ReportUnreadable, match="is damaged: result 1"):
+        read_report(path)
+    judged = judge_files([path, stored(tmp_path / "good.json", result(20))], BUDGET)
+    assert [report.entries[0].verdict.outcome for report in judged] == ["unreadable", "pass"]
+
+
+def test_an_older_report_is_forgotten_and_other_files_are_not(tmp_path: Path) -> None:
+    older, other = stored(tmp_path / "r.json", result(20)), tmp_path / "notes.json"
+    other.write_text("{}")
+    for path in (older, other, tmp_path / "none.json"):
+        forget_report(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
 
 
 def test_a_report_without_results_is_inconclusive() -> None:
