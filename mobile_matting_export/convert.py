@@ -40,7 +40,7 @@ from mobile_matting_export.require_acceleration import require_gpu
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
 from mobile_matting_export.second_opinion import emit_by_onnx2tf, require_onnx2tf
-from mobile_matting_export.targets import Limits, Target, choose_precision, require_input
+from mobile_matting_export.targets import Limits, Target, choose_precision, find_target, require_input
 
 # the ledger measures every step on these; the artifact itself is verified on all cases
 _PROBES = 2
@@ -144,12 +144,14 @@ class _Prepared:
         return known or digest(contract_state(self.network), graph_state(self.graph), references_state(self.cases))
 
     def for_target(self, target: Target) -> tuple[fx.GraphModule, tuple[Step, ...]]:
-        if target.rewrites not in self.done:
+        # the second opinion goes through ONNX, which has no TFLite operators
+        row = find_target("onnx").rewrites if self.job.backend == "onnx2tf" else target.rewrites
+        if row not in self.done:
             probes = [tuple(torch.from_numpy(v) for v in case.inputs.values()) for case in self.cases[:_PROBES]]
             graph = self.graph
             self.announce(f"rewriting for {target.name}")
-            self.done[target.rewrites] = apply_rewrites(graph, target.rewrites, probes)
-        return self.done[target.rewrites]
+            self.done[row] = apply_rewrites(graph, row, probes)
+        return self.done[row]
 
     def key(self, target: Target, precision: str) -> str | None:
         if self.job.cache is None:

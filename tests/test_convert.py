@@ -54,7 +54,8 @@ def test_convert_writes_the_contract_and_the_same_bytes_again(target: str, tmp_p
     assert manifest["schema"] == "mmexport.manifest/1"
     assert manifest["network"]["params"] == 25_641
     assert manifest["network"]["macs"] == 117_043_200  # as published and as `mmexport networks` says
-    assert manifest["cost"]["macs"] < manifest["network"]["macs"]  # the rewritten graph
+    # the rewritten graph; columns computed together multiply by zeros in lanes that a CPU would waste
+    assert (manifest["cost"]["macs"] < manifest["network"]["macs"]) == (target != "tflite-cpu")
     assert manifest["network"]["head"] == {"kind": "alpha", "output": 1, "foreground": 1}
     assert manifest["network"]["checkpoint"]["file"] == "ldn_fb_128x128.safetensors"
     assert all(path["path"].startswith(f"ldn_fb_128x128_{precision}") for path in manifest["files"])

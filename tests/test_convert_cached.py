@@ -51,13 +51,12 @@ def test_targets_of_one_call_share_the_capture_the_rewriting_of_a_row_and_the_lo
         return convert.Lowering(made.name, emit, made.narrow)
 
     monkeypatch.setattr(convert, "_lowering", counted)
-    said = run(load_network("ldn_fb"), tmp_path / "shared", None, "tflite-cpu", "tflite-gpu")
-    assert calls == ["fp32"]
+    said = run(load_network("ldn_fb"), tmp_path / "shared", None, "ncnn-cpu", "ncnn-vulkan")
+    assert len(calls) == 1
     assert worked(said).count("capturing") == 1
-    # the rows may differ in a rewrite that finds nothing here: the graphs are the same, and lowered once
-    assert worked(said).count("rewriting") == len({find_target(name).rewrites for name in ("tflite-cpu", "tflite-gpu")})
+    assert worked(said).count("rewriting") == 1
 
-    run(load_network("ldn_fb"), tmp_path / "alone", None, "tflite-gpu")
+    run(load_network("ldn_fb"), tmp_path / "alone", None, "ncnn-cpu")
     alone = contents(tmp_path / "alone")
     assert alone
     assert alone.items() <= contents(tmp_path / "shared").items()

@@ -256,4 +256,9 @@ def test_every_card_shows_its_own_figures_of_its_own_weights(figures: Path):
     stored = json.loads(figures.read_text())
     assert table(stored) in (figures.parent / "README.md").read_text()
     weights = figures.parent / stored["weights"]["file"]
+    if not weights.is_file():
+        # what is 2 MB or more is not in the repository; the card then says so, and how to train it
+        assert stored["weights"]["bytes"] >= 2_000_000
+        assert "not in this repository" in (figures.parent / "README.md").read_text()
+        return
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == stored["weights"]["sha256"]

@@ -23,8 +23,11 @@ SHELLS = [path for name in ("dash", "mksh", "bash") if (path := shutil.which(nam
 ROOT = Path(__file__).resolve().parents[2]
 
 # a run of ours in a process of its own: a program that does not end, and a setting that must be restored
+# a job in a shell's background starts with SIGINT ignored, and so would its children
 PROGRAM = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
 from android_bench.adb import open_phone
 from android_bench.device import fixed_performance

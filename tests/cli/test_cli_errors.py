@@ -112,7 +112,10 @@ REFUSED = {
         "convert", 2, "mmexport.toml cannot be read: Expected '=' after a key", _config("target onnx")
     ),
     "config_unknown_key": Case(
-        "convert -t onnx", 2, "mmexport.toml: unknown key tarqet; known keys: backend, ", _config('tarqet = "onnx"')
+        "convert -t onnx",
+        2,
+        "mmexport.toml: unknown key tarqet; known keys: allow_fallback, backend, ",
+        _config('tarqet = "onnx"'),
     ),
     "config_unknown_network_key": Case(
         "convert -t onnx", 2, "mmexport.toml: unknown key network.std; known", _config("[network]\nstd = 1")
