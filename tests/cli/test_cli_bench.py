@@ -122,8 +122,15 @@ def test_bench_on_this_computer_measures_judges_and_writes(tmp_path: Path, capsy
     ],
 )
 def test_what_cannot_be_measured_is_refused_before(
-    arguments: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # a phone that is there: a missing one is said first
+    monkeypatch.setattr("android_bench.adb.find_phone", lambda serial, server=None: serial)
     artifact(tmp_path / "build" / "net" / "ncnn-cpu-fp32")
     assert run(["bench", *arguments]) == code
     assert words in capsys.readouterr().err
