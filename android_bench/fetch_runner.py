@@ -17,6 +17,7 @@ from pathlib import Path
 
 from android_bench.errors import BenchError, RequestError
 from android_bench.find_program import CHECKSUMS, read_checksums
+from android_bench.hash_file import file_sha256
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 30.0
@@ -69,15 +70,15 @@ def fetch_runner(
     name = f"{published.runner}/{published.program}"
     target = folder / name
     recorded = read_checksums(folder)
-    if target.is_file() and recorded.get(address) == _sha256(target):
+    if target.is_file() and recorded.get(address) == file_sha256(target):
         announce(f"{target} is there, with the recorded sha256")
         return target, recorded[address]
-    part = target.with_name(f"{target.name}-{published.version}.part")
+    part = partial_file(target, address)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         announce(f"fetching {address}")
         _download(address, part)
-        found = _sha256(part)
+        found = file_sha256(part)
         if recorded.get(address, found) != found:
             part.unlink()
             raise FetchFailed(
@@ -90,6 +91,11 @@ def fetch_runner(
     except OSError as error:
         raise RequestError(f"cannot write {target}: {error.strerror or error}") from error
     return target, found
+
+
+def partial_file(target: Path, address: str) -> Path:
+    """Where a download of ``address`` grows: another address never goes on with it."""
+    return target.with_name(f"{target.name}-{hashlib.sha256(address.encode()).hexdigest()[:12]}.part")
 
 
 def _download(address: str, part: Path) -> None:
@@ -117,7 +123,3 @@ def _record(folder: Path, checksums: dict[str, str]) -> None:
     scratch = folder / f".{CHECKSUMS}"
     scratch.write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     scratch.replace(folder / CHECKSUMS)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

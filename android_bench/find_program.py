@@ -5,7 +5,6 @@ TFLite's and LiteRT's tools are both called benchmark_model and take different f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.errors import RequestError
+from android_bench.hash_file import file_sha256
 from android_bench.runners import RUNNERS, find_runner
 from android_bench.runners.runner import Runner
 
@@ -84,7 +84,7 @@ def require_unchanged(path: Path) -> None:
     if folder is None:
         return
     recorded = read_checksums(folder).get(path.relative_to(folder).as_posix())
-    if recorded is not None and hashlib.sha256(path.read_bytes()).hexdigest() != recorded:
+    if recorded is not None and file_sha256(path) != recorded:
         raise RequestError(
             f"{path} is not the file that was fetched (its sha256 differs): remove it and run `mmexport runners fetch`"
         )

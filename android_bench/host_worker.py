@@ -133,6 +133,8 @@ def _open_ncnn(request: Mapping[str, Any], inputs: Mapping[str, np.ndarray]) -> 
     net.opt.use_vulkan_compute = False
     half = request["precision"] == "fp16"
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
+    # as the file is verified: bfloat16 is coarser than either precision
+    net.opt.use_bf16_packed = net.opt.use_bf16_storage = False
     param, weights = (next(file for file in request["files"] if Path(file).suffix == end) for end in (".param", ".bin"))
     if net.load_param(param) != 0 or net.load_model(weights) != 0:
         sys.exit(f"ncnn cannot load {param}")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -51,6 +50,8 @@ def append_history(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         RequestError: the place is not writable, or full: the file is then as it was.
     """
+    import fcntl  # not everywhere, and only here: bench itself works without
+
     if not lines:
         return
     text = "".join(json.dumps(finite(line), ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from android_bench.fleet_matrix import build_matrix, cell_words
+from android_bench.fleet_matrix import OUTCOME_WORDS, build_matrix, cell_words
 from android_bench.gate import PASS, Budget, Verdict
 from android_bench.judged import Entry, Judged, overall
 
-_WORDS = {
-    "pass": "pass",
-    "measured": "measured",
-    "fail": "**FAIL**",
-    "quality": "**FAIL (alpha)**",
-    "inconclusive": "**inconclusive**",
-    "lost": "**device lost**",
-    "unreadable": "**no report**",
+_WORDS = {outcome: words if outcome == PASS else f"**{words}**" for outcome, words in OUTCOME_WORDS.items()} | {
+    "measured": "measured"
 }
 _HEAD = "| artifact | device | accelerator | p50 ms | p90 ms | 95 % interval | FPS | alpha error | verdict |"
 _RULE = "|---|---|---|---:|---:|---|---:|---:|---|"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from android_bench.errors import BenchError, DeviceError, FileMissing, RequestError, TransferFailed, UnsupportedDevice
 from android_bench.explain_failure import explain_transfer
+from android_bench.hash_file import file_sha256
 
 if TYPE_CHECKING:
     from android_bench.phone import Phone
@@ -96,12 +96,6 @@ def pull_file(phone: Phone, path: str, local: Path) -> None:
     phone.require_present()
     said = (done.stdout + done.stderr).decode(errors="replace")
     raise explain_transfer(said, phone.serial, f"adb pull {path} {local}")
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file here."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _device_sha256(phone: Phone, path: str) -> str | None:

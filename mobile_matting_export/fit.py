@@ -40,7 +40,7 @@ Size = tuple[int, int]
 class Point:
     """One size and precision. ``ms`` is the median frame in milliseconds of process CPU time, one thread.
 
-    ``parity`` is the manifest's. ``quality`` maps ``mad`` and ``iou`` to means over the pictures, against the
+    ``quality`` maps ``mad`` and ``iou`` to means over the pictures, against the
     network at its full size or against ground truth. ``missed`` says why there is no usable artifact.
     """
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mobile_matting_export.bootstrap import interval
+from mobile_matting_export.formats.ncnn import param
 
 Call = Callable[[], object]
 
@@ -89,9 +90,8 @@ def _open_ncnn(file: Path, image: np.ndarray) -> Call:
     net.opt.num_threads = 1
     if net.load_param(str(file)) or net.load_model(str(file.with_suffix(".bin"))):
         raise ValueError(f"ncnn does not load {file}")
-    stated = [_settings(line) for line in file.read_text().splitlines() if line.split()[:1] == ["Input"]]
     # pnnx states no sizes, and has one input only
-    channels = [int(settings.get("2", image.shape[0])) for settings in stated]
+    channels = [layer.setting(2, image.shape[0]) for layer in param.read(file).inputs]
     parts = [np.ascontiguousarray(part) for part in _split(file, image, channels)]
     # a Mat of an array borrows its memory
     mats = {name: ncnn.Mat(part).clone() for name, part in zip(net.input_names(), parts, strict=True)}
@@ -108,10 +108,6 @@ def _open_ncnn(file: Path, image: np.ndarray) -> Call:
 
     call()
     return call
-
-
-def _settings(line: str) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 def _split(file: Path, image: np.ndarray, channels: Sequence[int]) -> list[np.ndarray]:

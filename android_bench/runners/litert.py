@@ -20,9 +20,8 @@ from android_bench.runners.runner import (
     Output,
     RunnerFailed,
     require_success,
-    with_affinity,
 )
-from android_bench.runners.tflite import input_flags, read_numbers
+from android_bench.runners.tflite import benchmark_command, read_numbers
 
 _ALONE = ("--use_gpu=true", "--use_cpu=false", "--require_full_delegation=true")
 _LINE = re.compile(r"(Model initialization|Warmup \(\w+\)|Inference \(\w+\)):\s+([\d.e+]+)(?: ms)?(?: \((\d+) runs\))?")
@@ -38,27 +37,11 @@ class LitertRunner:
 
     def command(self, job: Job, launch: Launch) -> Command:
         """The flags; ``gpu-precision`` has a hyphen."""
-        result = f"{launch.scratch}.result.pb"
-        flags = [
-            f"--graph={launch.files[0]}",
-            f"--num_threads={launch.threads}",
-            f"--num_runs={launch.runs}",
-            f"--min_secs={launch.seconds:g}",
-            "--warmup_runs=1",
-            f"--warmup_min_secs={launch.warmup_s:g}",
-            f"--result_file_path={result}",
-        ]
         if job.accelerator == "gpu":
-            flags += [*_ALONE, f"--gpu-precision={'fp32' if job.precision == 'fp32' else 'fp16'}"]
+            flags = [*_ALONE, f"--gpu-precision={'fp32' if job.precision == 'fp32' else 'fp16'}"]
         else:
-            flags += ["--use_gpu=false", "--use_cpu=true"]
-        if launch.frequency:
-            flags.append(f"--run_frequency={launch.frequency:g}")
-        if launch.input_files:
-            flags += input_flags(job, launch)
-        if launch.output_file:
-            flags.append(f"--output_filepath={launch.output_file}")
-        return Command(with_affinity(launch, (*launch.program, *flags)), result)
+            flags = ["--use_gpu=false", "--use_cpu=true"]
+        return benchmark_command(job, launch, flags)
 
     def read(self, job: Job, launch: Launch, output: Output) -> Measurement:
         """The measurement, and what is wrong with it."""

@@ -7,7 +7,7 @@ Its result file is the source of the numbers, its text the fall-back and the onl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from android_bench.job import Job
@@ -44,31 +44,15 @@ class TfliteRunner:
 
     def command(self, job: Job, launch: Launch) -> Command:
         """The flags, nothing left to defaults that differ between builds."""
-        result = f"{launch.scratch}.result.pb"
-        flags = [
-            f"--graph={launch.files[0]}",
-            f"--num_threads={launch.threads}",
-            f"--num_runs={launch.runs}",
-            f"--min_secs={launch.seconds:g}",
-            f"--max_secs={max(_MAX_SECONDS, 2 * launch.seconds):g}",
-            "--warmup_runs=1",
-            f"--warmup_min_secs={launch.warmup_s:g}",
-            f"--result_file_path={result}",
-        ]
+        flags = [f"--max_secs={max(_MAX_SECONDS, 2 * launch.seconds):g}"]
         if job.accelerator == "gpu":
             # cl: without it OpenGL is taken silently where OpenCL fails
-            exact = "false" if job.precision == "fp32" else "true"
-            flags += ["--use_gpu=true", "--gpu_backend=cl", f"--gpu_precision_loss_allowed={exact}"]
+            loss_allowed = "false" if job.precision == "fp32" else "true"
+            flags += ["--use_gpu=true", "--gpu_backend=cl", f"--gpu_precision_loss_allowed={loss_allowed}"]
             flags += ["--require_full_delegation=true"]
         else:
             flags += ["--use_gpu=false", "--use_xnnpack=true"]
-        if launch.frequency:
-            flags.append(f"--run_frequency={launch.frequency:g}")
-        if launch.input_files:
-            flags += input_flags(job, launch)
-        if launch.output_file:
-            flags.append(f"--output_filepath={launch.output_file}")
-        return Command(with_affinity(launch, (*launch.program, *flags)), result)
+        return benchmark_command(job, launch, flags)
 
     def read(self, job: Job, launch: Launch, output: Output) -> Measurement:
         """The measurement, and what is wrong with it."""
@@ -80,6 +64,28 @@ class TfliteRunner:
         measured = replace(measured, delegation=delegation, kernels=kernels, proof=proof)
         findings = _gpu_findings(job, measured) + speed_findings(job, launch, measured, output.wall_s)
         return replace(measured, findings=measured.findings + findings)
+
+
+def benchmark_command(job: Job, launch: Launch, flags: Sequence[str]) -> Command:
+    """Both benchmark_models take these flags; ``flags`` are those in which they differ."""
+    result = f"{launch.scratch}.result.pb"
+    argv = [
+        f"--graph={launch.files[0]}",
+        f"--num_threads={launch.threads}",
+        f"--num_runs={launch.runs}",
+        f"--min_secs={launch.seconds:g}",
+        "--warmup_runs=1",
+        f"--warmup_min_secs={launch.warmup_s:g}",
+        f"--result_file_path={result}",
+        *flags,
+    ]
+    if launch.frequency:
+        argv.append(f"--run_frequency={launch.frequency:g}")
+    if launch.input_files:
+        argv += input_flags(job, launch)
+    if launch.output_file:
+        argv.append(f"--output_filepath={launch.output_file}")
+    return Command(with_affinity(launch, (*launch.program, *argv)), result)
 
 
 def input_flags(job: Job, launch: Launch) -> list[str]:

@@ -47,8 +47,6 @@ class HalfArithmetic:
 
 ROUNDED = HalfArithmetic("single", "single", "kept")
 """Only what is stored is rounded: the kindest GPU there is."""
-CLASSIC = HalfArithmetic("single", "half", "flushed")
-"""TensorFlow Lite's GPU delegate on OpenCL, as read in its source."""
 HALF_SUMS = HalfArithmetic("half", "single", "flushed")
 """Reductions in half, as reported of ML Drift; its convolutions are taken to be good."""
 ALL_HALF = HalfArithmetic("half", "half", "flushed")

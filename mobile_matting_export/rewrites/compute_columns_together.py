@@ -30,6 +30,7 @@ from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
 aten = torch.ops.aten
 
 _VECTORS = (8, 16)  # outputs that XNNPACK computes at a time: NEON, AVX-512
+# the two below are chosen, not measured: no tiny gain is worth a larger file
 _STORED = 500  # multiplications of a lane that a number more in the file must save
 _WORTH = 0.8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.errors import RequestError
-from android_bench.fetch_runner import PUBLISHED, FetchFailed, Published, fetch_runner
+from android_bench.fetch_runner import PUBLISHED, FetchFailed, Published, fetch_runner, partial_file
 from android_bench.find_program import cache_folder, find_program, read_checksums
 
 LITERT = b"\x7fELF benchmark_litert_model.h " + bytes(range(256)) * 800
@@ -96,10 +97,23 @@ def test_a_server_without_ranges_sends_it_anew(server: Server, published: Publis
 
 
 def test_all_bytes_of_a_broken_download_may_have_come(server: Server, published: Published, tmp_path: Path) -> None:
-    part = tmp_path / "litert" / "benchmark_model-9.9.part"
+    address = f"{published.base}/9.9/android_arm64/benchmark_model"
+    part = partial_file(tmp_path / "litert" / "benchmark_model", address)
     part.parent.mkdir()
     part.write_bytes(LITERT)
     assert fetch_runner(published, tmp_path)[0].read_bytes() == LITERT
+
+
+def test_another_address_does_not_go_on_with_a_broken_download(
+    server: Server, published: Published, tmp_path: Path
+) -> None:
+    mirror = dataclasses.replace(published, base=published.base.replace("127.0.0.1", "localhost"))
+    server.cut_after = 5000
+    with pytest.raises(FetchFailed):
+        fetch_runner(mirror, tmp_path)
+    server.cut_after = None
+    assert fetch_runner(published, tmp_path)[0].read_bytes() == LITERT
+    assert server.asked == [None, None]
 
 
 def test_other_bytes_under_the_same_address_are_refused(server: Server, published: Published, tmp_path: Path) -> None:
