@@ -12,7 +12,7 @@ from android_bench.judged import Entry, Judged, overall
 _WORDS = {outcome: words if outcome == PASS else f"**{words}**" for outcome, words in OUTCOME_WORDS.items()} | {
     "measured": "measured"
 }
-_HEAD = "| artifact | device | accelerator | p50 ms | p90 ms | 95 % interval | FPS | alpha error | verdict |"
+_HEAD = "| artifact | device | accelerator | p50 ms | p90 ms | 95 % of p90 | FPS at p50 | alpha error | verdict |"
 _RULE = "|---|---|---|---:|---:|---|---:|---:|---|"
 
 

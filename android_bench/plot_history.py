@@ -41,7 +41,7 @@ def _chart(device: str, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     series: dict[str, list[dict[str, Any]]] = {}
     for line, moment in zip(shown, times, strict=True):
         low, high = line.get("ci95") or (line["p50"], line["p50"])
-        told = f"{line['date']}: p50 {line['p50']:.2f} ms, 95 % {low:.2f} to {high:.2f} ms, {line['verdict']}"
+        told = f"{line['date']}: p50 {line['p50']:.2f} ms, 95 % of p90 {low:.2f} to {high:.2f} ms, {line['verdict']}"
         point = {"x": x(moment), "y": y(line["p50"]), "low": y(low), "high": y(high), "told": told}
         series.setdefault(_name(line), []).append(point | {"good": line["verdict"] in ("pass", "measured")})
     model = next((str(line["model"]) for line in lines if line.get("model") not in (None, "", "unknown")), "")

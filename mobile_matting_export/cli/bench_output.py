@@ -72,7 +72,8 @@ def _table(judged: Sequence[Judged], budget: Budget | None) -> RenderableType:
 
     from android_bench.markdown import verdict_word
 
-    table = Table("artifact", "device", "on", "p50", "p90", "95 % interval", "FPS", "verdict", box=None, pad_edge=False)
+    columns = ("artifact", "device", "on", "p50", "p90", "95 % of p90", "FPS at p50", "verdict")
+    table = Table(*columns, box=None, pad_edge=False)
     for report in judged:
         for entry in report.entries:
             latency = entry.result.get("latency_ms") or {}
@@ -91,6 +92,8 @@ def _table(judged: Sequence[Judged], budget: Budget | None) -> RenderableType:
 
 
 def _accelerator(result: Mapping[str, Any]) -> str:
+    if not result:
+        return "-"  # no report
     name = f"{result.get('accelerator', '?')} x{result.get('threads', '?')}"
     return name if result.get("accelerator_proved") else f"{name}, not proved"
 
