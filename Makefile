@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo tensorflow test check device-test table bench-peers lint format clean
+.PHONY: help demo tensorflow test check device-test table bench-peers measure-int8 lint format clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ table: $(VENV)/.runtime ## the papers' tables again, into docs/results.md (needs
 
 bench-peers: $(VENV)/.runtime ## our files beside other converters', into docs/results.md (needs ../shared)
 	OMP_NUM_THREADS=1 $(BIN)/python -m models.bench_peers --write
+
+measure-int8: $(VENV)/.runtime ## what int8 keeps and gains on five networks, into docs/results.md (needs ../shared)
+	OMP_NUM_THREADS=1 $(BIN)/python -m models.measure_int8 --write
 
 lint: $(VENV)/.tests ## ruff and mypy
 	$(BIN)/ruff check .

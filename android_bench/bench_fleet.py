@@ -12,7 +12,11 @@ from typing import Any
 from android_bench.device import Device, DeviceState
 from android_bench.errors import BenchError, DeviceError
 from android_bench.job import Job
-from android_bench.report import build_report
+from android_bench.measure import Record
+from android_bench.prepare import Prepared
+from android_bench.report import build_report, build_result
+from android_bench.runners import find_runner
+from android_bench.runners.runner import Launch
 from android_bench.session import Request, bench
 
 # a launch that runs when we are told to stop may take minutes; each phone's guard cleans up without us
@@ -108,30 +112,10 @@ def _bench_one(jobs: Sequence[Job], request: Request, announce: Callable[[str], 
 
 def _unreached_report(jobs: Sequence[Job], request: Request, error: DeviceError) -> dict[str, Any]:
     """The report of a phone of which nothing is known: every artifact is lost, and says why."""
-    results: list[dict[str, Any]] = [
-        {
-            "artifact": job.artifact,
-            "title": job.title,
-            "sha256": job.sha256,
-            "runtime": job.runtime,
-            "runner": None,
-            "accelerator": job.accelerator,
-            "accelerator_proved": False,
-            "proof": "",
-            "precision": job.precision,
-            "threads": request.threads,
-            "affinity": None,
-            "launches_asked": request.plan.launches,
-            "launches": [],
-            "latency_ms": None,
-            "fps": None,
-            "sustained": None,
-            "parity": None,
-            "preconditions": [],
-            "refusals": [],
-            "warnings": [],
-            "lost": str(error),
-        }
-        for job in jobs
-    ]
+    results = []
+    for job in jobs:
+        launch = Launch(program=(), files=(), scratch="", threads=request.threads)
+        unreached = Record(Prepared(job, find_runner(job.runtime), launch), lost=str(error))
+        # which one would have run is known only where it was named
+        results.append(build_result(unreached, request.plan, None, []) | {"runner": request.runner_name})
     return build_report(Device(str(request.serial)), DeviceState(), None, results, request.budget)

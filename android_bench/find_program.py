@@ -1,4 +1,4 @@
-"""Where a runner's binary is: as given, in a folder of the user's, or in the cache that ``fetch_runner`` fills.
+"""Where a runner's binary is: as given, in a folder of the user's, or in the one that ``fetch_runner`` fills.
 
 TFLite's and LiteRT's tools are both called benchmark_model and take different flags: the file itself tells which it is.
 """
@@ -36,21 +36,20 @@ class Program:
     path: Path
 
 
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where fetched runners are kept: ``runners`` below the user's cache folder of mmexport."""
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "mmexport" / "runners"
-
-
 def find_program(
-    runtime: str, given: Path | None, name: str | None = None, environment: Mapping[str, str] = os.environ
+    runtime: str,
+    given: Path | None,
+    name: str | None = None,
+    fetched: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Program:
     """The runner for a runtime, and its binary.
 
     Args:
         runtime: ``tflite`` or ``ncnn``.
-        given: the binary, or a folder of binaries; None to look where ``MMEXPORT_RUNNERS`` says, then in the cache.
+        given: the binary, or a folder of binaries; None to look where ``MMEXPORT_RUNNERS`` says, then in ``fetched``.
         name: which runner, where the file does not tell.
+        fetched: the folder that ``fetch_runner`` fills; None: there is none.
         environment: for tests.
 
     Raises:
@@ -60,16 +59,16 @@ def find_program(
         raise RequestError(f"--runner {given}: there is no such file or folder")
     if given is not None and given.is_file():
         return Program(find_runner(runtime, name or _kind(runtime, given)), given)
-    folders = [given] if given is not None else [*_variable(environment), cache_folder(environment)]
+    folders = [given] if given is not None else [*_variable(environment), *filter(None, [fetched])]
     for runner in (entry for entry in RUNNERS if entry.runtime == runtime and name in (None, entry.name)):
         for folder in folders:
             for path in (folder / runner.name / runner.program, folder / runner.program):
                 if path.is_file() and _kind(runtime, path) == runner.name:
                     require_unchanged(path)
                     return Program(runner, path)
-    searched = " and ".join(map(str, folders))
+    searched = f" in {' and '.join(map(str, folders))}" if folders else ""
     raise RequestError(
-        f"no runner for {runtime} files in {searched}: {_HOW[runtime]}; "
+        f"no runner for {runtime} files{searched}: {_HOW[runtime]}; "
         f"then --runner FILE, or a folder in {FOLDER_VARIABLE}"
     )
 

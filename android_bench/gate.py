@@ -14,6 +14,7 @@ from typing import Any
 
 from android_bench.errors import RequestError
 from android_bench.stats import Summary, launch_tail, launch_value, spread, summarize
+from android_bench.unknown import UNKNOWN
 
 DEFAULT_LAUNCHES = 7
 MIN_LAUNCHES = 5
@@ -129,7 +130,9 @@ def doubts_about(result: Mapping[str, Any]) -> tuple[str, ...]:
         doubts.append(f"{timed} launches of {asked} gave a time")
     if isinstance(parity := result.get("parity"), Mapping) and parity.get("passed") is None:
         doubts.append(f"the device gave no alpha to compare: {parity.get('error')}")
-    if result.get("accelerator_proved") is not True:
+    # a CPU time is asked for with nothing else switched on: a text that says nothing of it is no doubt, only a warning
+    proved = result.get("accelerator_proved")
+    if proved is not True and not (proved == UNKNOWN and result.get("accelerator") == "cpu"):
         doubts.append(f"nothing proves that the {result.get('accelerator')} did the work")
     doubts += _heat(launches)
     if (cv := spread(launches)) > MAX_CV:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output of a model: ``name`` as the model file has it, ``shape`` with its batch axis."""
+    """One input or output of a model: ``name`` as the model file has it, ``shape`` with its batch axis.
+
+    Real numbers are (stored - ``zero_point``) * ``scale``.
+    """
 
     name: str
     shape: tuple[int, ...]
     layout: str
     dtype: str = "float32"
+    scale: float = 1.0
+    zero_point: int = 0
+
+    def as_real(self) -> Tensor:
+        """The same tensor with its real numbers in float32."""
+        return replace(self, dtype="float32", scale=1.0, zero_point=0)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Job:
         sha256: of the file, or of the files' sha256 one after the other where there are several.
         inputs: in the model's order.
         output: the alpha.
+        outputs: all of the file, in its order, the alpha among them; empty where that is the only one.
         macs: multiply-accumulates of one frame, 0 when unknown: a time that no chip can reach is then not noticed.
         cases: verification frames, empty when nobody made them.
         limits: for the cases.
@@ -67,3 +77,9 @@ class Job:
     macs: int = 0
     cases: tuple[ParityCase, ...] = ()
     limits: ParityLimits | None = None
+    outputs: tuple[Tensor, ...] = ()
+
+    @property
+    def all_outputs(self) -> tuple[Tensor, ...]:
+        """What a frame leaves: the alpha, and new values of states where the network has some."""
+        return self.outputs or (self.output,)

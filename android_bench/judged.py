@@ -13,11 +13,16 @@ from android_bench.report import ReportUnreadable, read_report
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact on one device."""
+    """One artifact on one device; or, with an empty ``result``, the one sentence about what is no measurement."""
 
     title: str
     result: Mapping[str, Any]
     verdict: Verdict
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is something to show in a table; else its reasons are whole sentences, one."""
+        return bool(self.result)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def judge_report(report: Mapping[str, Any], source: str, budget: Budget | None) 
         for result in report["results"]
     )
     if not entries:
-        entries = (Entry(source, {}, Verdict(INCONCLUSIVE, ("the report holds no measurement",))),)
+        entries = (Entry(source, {}, Verdict(INCONCLUSIVE, (f"{source} holds no measurement: measure again",))),)
     return Judged(source, named or "unknown device", entries)
 
 
@@ -78,13 +83,38 @@ def judge_files(paths: Sequence[Path], budget: Budget) -> list[Judged]:
 
 
 def overall(judged: Sequence[Judged]) -> Verdict:
-    """The gravest verdict of all reports, with the reasons of those that have it."""
+    """The gravest verdict of all reports, with the reasons of all that have it.
+
+    What is less grave is not in the reasons: tables and ``told_reasons`` show it.
+    """
     outcome = gravest_outcome([report.outcome for report in judged])
     reasons = [
-        f"{entry.title} on {report.device}: {reason}"
+        reason
         for report in judged
         for entry in report.entries
         if entry.verdict.outcome == outcome
-        for reason in entry.verdict.reasons
+        for reason in told_reasons(report, entry)
     ]
     return Verdict(outcome, tuple(reasons))
+
+
+def told_reasons(report: Judged, entry: Entry) -> list[str]:
+    """An entry's reasons as they stand alone: artifact and device before each, unless nothing was measured."""
+    before = f"{entry.title} on {report.device}: " if entry.is_measured else ""
+    return [f"{before}{reason}" for reason in entry.verdict.reasons]
+
+
+def measured_only(judged: Sequence[Judged]) -> list[Judged]:
+    """What tables show: the reports that hold a measurement."""
+    return [report for report in judged if any(entry.is_measured for entry in report.entries)]
+
+
+def unmeasured(judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    """(outcome, sentence) of every file and phone without a measurement, such as a file that is no report."""
+    return [
+        (entry.verdict.outcome, reason)
+        for report in judged
+        for entry in report.entries
+        if not entry.is_measured
+        for reason in entry.verdict.reasons
+    ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from android_bench.fleet_matrix import OUTCOME_WORDS, build_matrix, cell_words
 from android_bench.gate import PASS, Budget, Verdict
-from android_bench.judged import Entry, Judged, overall
+from android_bench.judged import Entry, Judged, measured_only, overall, unmeasured
+from android_bench.unknown import UNKNOWN
 
 _WORDS = {outcome: words if outcome == PASS else f"**{words}**" for outcome, words in OUTCOME_WORDS.items()} | {
     "measured": "measured"
@@ -19,23 +20,30 @@ _RULE = "|---|---|---|---:|---:|---|---:|---:|---|"
 def markdown_summary(judged: Sequence[Judged], budget: Budget | None, verdict: Verdict | None = None) -> str:
     """Title with the verdict, a table with a row an artifact and device, and why what did not pass did not.
 
+    A file or phone without a measurement has a sentence instead of a row.
+
     Several reports: devices x artifacts before it. ``verdict``: of them all; None: ``overall``.
     """
     verdict = verdict or overall(judged)
     asked = "" if budget is None else f" at {budget.min_fps:g} FPS ({budget.frame_ms:.1f} ms)"
     word = "measured" if budget is None and verdict.outcome == PASS else verdict.outcome
     lines = [f"## mmexport bench{asked}: {_WORDS[word].strip('*')}", ""]
-    if len(judged) > 1:
-        lines += [*_matrix(judged, budget), ""]
-    lines += [_HEAD, _RULE]
-    lines += [_row(entry, report.device, budget) for report in judged for entry in report.entries]
-    remarks = [
+    shown = measured_only(judged)
+    if len(shown) > 1:
+        lines += [*_matrix(shown, budget), ""]
+    if shown:
+        lines += [_HEAD, _RULE]
+        lines += [_row(entry, report.device, budget) for report in shown for entry in report.entries]
+        lines.append("")
+    # a file that is no report has no row of question marks, but a sentence
+    remarks = [f"- **{OUTCOME_WORDS[outcome]}**: {_cell(sentence)}" for outcome, sentence in unmeasured(judged)]
+    remarks += [
         f"- {_cell(entry.title)} on {_cell(report.device)}: {_cell(remark)}"
-        for report in judged
+        for report in shown
         for entry in report.entries
         for remark in _remarks(entry)
     ]
-    return "\n".join([*lines, *(["", *remarks] if remarks else []), ""])
+    return "\n".join([*lines, *remarks, *([""] if remarks else [])])
 
 
 def _matrix(judged: Sequence[Judged], budget: Budget | None) -> list[str]:
@@ -53,8 +61,8 @@ def _row(entry: Entry, device: str, budget: Budget | None) -> str:
     latency = result.get("latency_ms") or {}
     interval = latency.get("ci95") or [None, None]
     accelerator = str(result.get("accelerator") or "?")
-    if result and not result.get("accelerator_proved"):
-        accelerator += " (not proved)"
+    if (proved := result.get("accelerator_proved")) is not True:
+        accelerator += " (not told)" if proved == UNKNOWN else " (not proved)"
     parity = result.get("parity") or {}
     cells = (
         _cell(entry.title),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from android_bench.conditions import snapshot, unmet_conditions
+from android_bench.conditions import Clocks, snapshot, unmet_conditions
 from android_bench.device import DeviceState
 from android_bench.errors import DeviceError
 from android_bench.gate import DEFAULT_LAUNCHES
@@ -29,11 +29,15 @@ _MINUTE_S = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How many launches, how long to wait for a cool device, and how long to run at the camera's rate (0: not)."""
+    """How many launches, how long to wait for a cool device, and how long to run at the camera's rate (0: not).
+
+    ``clocks``: whether clocks that are held down at the start speak against measuring.
+    """
 
     launches: int = DEFAULT_LAUNCHES
     cooldown_limit_s: float = 300.0
     sustained_s: float = 0.0
+    clocks: Clocks = "free"
 
 
 @dataclass
@@ -91,7 +95,7 @@ def measure(
     clock = clock or Clock()
     records = tuple(Record(entry, findings=list(entry.refusals)) for entry in prepared)
     try:
-        unmet = wait_until_fit(read_state, plan.cooldown_limit_s, announce, clock)
+        unmet = wait_until_fit(read_state, plan, announce, clock)
         for record in records:
             record.preconditions = unmet
         for number in range(plan.launches):
@@ -115,11 +119,11 @@ def _is_complete(record: Record, plan: Plan) -> bool:
     return len(record.launches) == plan.launches and len(record.sustained) == minutes
 
 
-def wait_until_fit(read_state: ReadState, limit_s: float, announce: Announce, clock: Clock) -> tuple[str, ...]:
-    """Wait for a cool device, at most ``limit_s``; returns in sentences what still speaks against measuring."""
-    begun = clock.now()
+def wait_until_fit(read_state: ReadState, plan: Plan, announce: Announce, clock: Clock) -> tuple[str, ...]:
+    """Wait for a cool device, as long as the plan allows; returns in sentences what still speaks against measuring."""
+    begun, limit_s = clock.now(), plan.cooldown_limit_s
     while True:
-        unmet = unmet_conditions(read_state())
+        unmet = unmet_conditions(read_state(), plan.clocks)
         waited = clock.now() - begun
         hopeless = not unmet or not all(condition.cools for condition in unmet)
         if hopeless or waited >= limit_s:
@@ -165,6 +169,7 @@ def describe_launch(measured: Measurement) -> dict[str, Any]:
         for name in (
             *("mean_ms", "min_ms", "max_ms", "std_ms", "p5_ms", "p95_ms", "first_ms", "init_ms"),
             *("runs", "warmup_runs", "kernels", "cpu_share", "source", "delegation", "proof", "gpu_name"),
+            *("cpu_nodes", "graph_nodes"),
         )
         if getattr(measured, name) not in (None, "")
     }

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from android_bench.errors import FileMissing
-from android_bench.job import ParityCase, Tensor
+from android_bench.job import ParityCase
 from android_bench.launch_once import Clock, launch_once
 from android_bench.machine import Machine
 from android_bench.prepare import Prepared
 from android_bench.runners.ncnn import NcnnRunner
 from android_bench.runners.runner import RunnerFailed
+from android_bench.take_output import take_output
 
 Alpha = npt.NDArray[np.float32]
 # sigmoid and clamp of half floats end within it
@@ -63,7 +64,8 @@ def check_parity(
             nothing = dict.fromkeys(("max_abs", "mad", "psnr_db"))
             told = {"worst": case.name, "limits": limits, "passed": passed, "error": str(error)}
             return {"images": len(job.cases), **nothing, **told}
-        references.append(_read(case.alpha, job.output))
+        reference = job.output.as_real()
+        references.append(take_output(case.alpha.read_bytes(), (reference,), reference.name))
         names.append(case.name)
     compared = compare_alphas(names, references, mattes)
     within = (
@@ -96,7 +98,7 @@ def _run_case(machine: Machine, prepared: Prepared, case: ParityCase, number: in
     """The device's alpha of one case, in the job's shape.
 
     Raises:
-        ValueError: an output of another size.
+        ValueError: an alpha of another size. RunnerFailed: among several outputs it cannot be found.
     """
     stem = prepared.launch.scratch
     inputs = tuple(
@@ -114,13 +116,12 @@ def _run_case(machine: Machine, prepared: Prepared, case: ParityCase, number: in
     with tempfile.TemporaryDirectory(prefix="mmexport-alpha-") as folder:
         local = Path(folder) / "alpha.raw"
         machine.pull(launch.output_file, local)
-        return _read(local, prepared.job.output)
-
-
-def _read(path: Path, tensor: Tensor) -> Alpha:
-    """A tensor from raw float32; outputs that follow it in the file, such as states, are left."""
-    values = np.fromfile(path, "<f4")
-    count = math.prod(tensor.shape)
-    if values.size < count:
-        raise ValueError(f"the runner wrote {values.size} values, the alpha has {count}")
-    return values[:count].reshape(tensor.shape)
+        written = local.read_bytes()
+    outputs = prepared.job.all_outputs
+    try:
+        return take_output(written, outputs, prepared.job.output.name)
+    except ValueError as error:
+        if len(outputs) == 1:
+            raise
+        # one of the others may be the wrong one: the alpha is not known
+        raise RunnerFailed("outputs-of-another-size", str(error)) from error

@@ -1,6 +1,7 @@
 """The bench report, schema mmexport.bench/1: plain values on disk; judging and printing come after.
 
-History of the schema: 1, the first; ``date`` (ISO 8601, UTC, when it ended) joined it, older ones lack it.
+History of the schema: 1, the first; ``date`` (ISO 8601, UTC, when it ended) and ``cpu`` of a result joined it, older
+ones lack them, and call a CPU proved of which nothing was told ("unknown" since).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 from android_bench.device import Device, DeviceState
 from android_bench.errors import RequestError
+from android_bench.explain_foreign_file import explain_foreign_file
 from android_bench.gate import Budget, judge_result, judge_results
 from android_bench.measure import Plan, Record
 from android_bench.stats import summarize
+from android_bench.unknown import UNKNOWN, Unknown
 
 SCHEMA = "mmexport.bench/1"
 
@@ -53,7 +56,6 @@ def build_result(record: Record, plan: Plan, parity: Mapping[str, Any] | None, n
     job, launch = record.prepared.job, record.prepared.launch
     summary = summarize(record.launches)
     proofs = [measured.proof for measured in record.measurements]
-    proved = bool(proofs) and (job.accelerator == "cpu" or all(proofs)) and not record.refused
     return {
         "artifact": job.artifact,
         "title": job.title,
@@ -61,8 +63,9 @@ def build_result(record: Record, plan: Plan, parity: Mapping[str, Any] | None, n
         "runtime": job.runtime,
         "runner": record.prepared.runner.name,
         "accelerator": job.accelerator,
-        "accelerator_proved": proved,
+        "accelerator_proved": _is_proved(record),
         "proof": next(iter(proofs), ""),
+        "cpu": _describe_cpu(record),
         "precision": job.precision,
         "threads": launch.threads,
         "affinity": launch.mask or None,
@@ -86,6 +89,25 @@ def build_result(record: Record, plan: Plan, parity: Mapping[str, Any] | None, n
         "warnings": [f"{f.name}: {f.text}" for f in record.findings if f.weight == "warns"] + list(notes),
         "lost": record.lost or None,
     }
+
+
+def _is_proved(record: Record) -> bool | Unknown:
+    """Whether every launch proves what did the work; "unknown" for a CPU of which the runner's text says nothing."""
+    proofs = [measured.proof for measured in record.measurements]
+    if not proofs or record.refused:
+        return False
+    if all(proofs):
+        return True
+    return UNKNOWN if record.prepared.job.accelerator == "cpu" else False
+
+
+def _describe_cpu(record: Record) -> dict[str, Any] | None:
+    """What ran on the CPU: ``kernels`` and how many operations (``nodes`` of ``of``) they took; None for a GPU."""
+    if record.prepared.job.accelerator != "cpu" or not record.measurements:
+        return None
+    first = record.measurements[0]
+    nodes, of = (UNKNOWN if value is None else value for value in (first.cpu_nodes, first.graph_nodes))
+    return {"kernels": first.cpu_kernels, "nodes": nodes, "of": of}
 
 
 def _gate(results: Sequence[Mapping[str, Any]], budget: Budget) -> dict[str, Any]:
@@ -136,16 +158,23 @@ def read_report(path: Path) -> dict[str, Any]:
     """Open a bench report.
 
     Raises:
-        ReportUnreadable: missing, no JSON, or not of this schema.
+        ReportUnreadable: missing, damaged, or another file; says in one sentence which.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ReportUnreadable(f"{path} does not exist: `mmexport bench --report {path}` makes it") from None
-    except (OSError, ValueError) as error:
-        raise ReportUnreadable(f"{path} cannot be read: {error}") from None
+    except IsADirectoryError:
+        raise ReportUnreadable(explain_foreign_file(str(path), None, SCHEMA)) from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ReportUnreadable(f"{path} cannot be read: {reason}") from None
+    try:
+        report = json.loads(content)
+    except (ValueError, RecursionError):
+        report = None
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise ReportUnreadable(f"{path} is no {SCHEMA} report: `mmexport bench --report FILE` makes one")
+        raise ReportUnreadable(explain_foreign_file(str(path), content, SCHEMA))
     results, device = report.get("results"), report.get("device")
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise ReportUnreadable(f"{path} holds no list of results: measure again")

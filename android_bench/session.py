@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from android_bench.adb import open_phone
+from android_bench.conditions import describe_capped
 from android_bench.device import Device, DeviceState, fixed_performance, read_device, read_state, stay_awake
 from android_bench.errors import DeviceError, RequestError
 from android_bench.find_program import find_program
@@ -33,6 +34,7 @@ _LAST_LOOK = "the device could not be asked how it is at the end"
 class Request:
     """What a bench is asked for. ``serial`` None takes the only phone; ``runner`` is a binary or a folder of them.
 
+    ``fetched`` is the folder of runners that ``fetch_runner`` fills, looked into where ``runner`` is None.
     ``clocks`` is ``as-they-are`` or ``fixed`` (Android's fixed-performance mode).
     """
 
@@ -42,6 +44,7 @@ class Request:
     budget: Budget | None = None
     runner: Path | None = None
     runner_name: str | None = None
+    fetched: Path | None = None
     adb: str = "adb"
     adb_server: str | None = None
     clocks: str = "as-they-are"
@@ -72,9 +75,11 @@ def _bench_host(
             prepare(host, job, find_runner(job.runtime, "host"), PROGRAM, settings, number)
             for number, job in enumerate(jobs)
         ]
-        return _measure_all(
-            host, read_host(host), prepared, request, lambda: read_host_state(host), [HOST_NOTE], announce
-        )
+        # how fast this computer may run is its owner's choice, and no heat that a wait would mend: told, not judged
+        capped = read_host_state(host).capped
+        notes = [HOST_NOTE, *([describe_capped(capped)] if capped else [])]
+        held = replace(request, plan=replace(request.plan, clocks="held"))
+        return _measure_all(host, read_host(host), prepared, held, lambda: read_host_state(host), notes, announce)
 
 
 def _bench_phone(
@@ -87,7 +92,9 @@ def _bench_phone(
             f"--runner {request.runner} is one program, the artifacts need one for each of {', '.join(runtimes)}: "
             "give the folder that holds them, or bench the artifacts one by one"
         )
-    programs = {runtime: find_program(runtime, request.runner, request.runner_name) for runtime in runtimes}
+    programs = {
+        runtime: find_program(runtime, request.runner, request.runner_name, request.fetched) for runtime in runtimes
+    }
     with ExitStack() as stack:
         phone = stack.enter_context(open_phone(request.serial, request.adb, request.adb_server))
         device = read_device(phone)
@@ -96,6 +103,7 @@ def _bench_phone(
         stack.enter_context(stay_awake(phone))
         if request.clocks == "fixed" and stack.enter_context(fixed_performance(phone)):
             notes.append(FIXED_NOTE)
+            request = replace(request, plan=replace(request.plan, clocks="held"))
         cluster = choose_cluster(device.cores, request.threads)
         settings = _settings(request, "" if cluster is None else cluster.mask)
         pushed = {runtime: push_program(phone, program.path) for runtime, program in programs.items()}

@@ -1,8 +1,8 @@
-"""Wrap any network so that it returns one alpha matte in [0, 1] at input size."""
+"""Wrap any network so that it returns one alpha matte in [0, 1] at input size, and its states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,38 +10,56 @@ from torch import nn
 from torch.nn import functional
 
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.networks.spec import Head, ImageSpec
+from mobile_matting_export.find_states import describe_states, explain_states, require_told_apart, split_states
+from mobile_matting_export.networks.spec import Head, ImageSpec, StateSpec
 
 
 class AlphaNetwork(nn.Module):
-    """``net`` behind its head: image (and states) in, alpha out.
+    """``net`` behind its head: image (and states) in, alpha (and states) out.
 
     forward takes the image, 1xCxHxW float32, and one map per state input; they are concatenated
     in that order. It returns alpha, 1x1xHxW float32 in [0, 1]. With ``takes_pixels_of`` the image is RGB
     0..255, and the network's normalization is computed here, to the same bits as outside.
+    ``states`` are those that ``net`` takes as arguments (``find_states``); where it returns new values
+    of some, these stand behind alpha in a tuple, in the order of ``states``.
     """
 
-    def __init__(self, net: nn.Module, head: Head, takes_pixels_of: ImageSpec | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        head: Head,
+        takes_pixels_of: ImageSpec | None = None,
+        states: tuple[StateSpec, ...] = (),
+    ) -> None:
         super().__init__()
         self.net = net
         self.head = head
         self.takes_pixels_of = takes_pixels_of
+        self.states = states
         if takes_pixels_of is not None:  # not persistent: no part of the network's weights
             for name in ("mean", "scale"):
                 numbers = torch.tensor(getattr(takes_pixels_of, name), dtype=torch.float32)
                 self.register_buffer(name, numbers.view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, image: torch.Tensor, *states: torch.Tensor) -> torch.Tensor:
-        """Alpha of one frame; see the class."""
+    def forward(self, image: torch.Tensor, *states: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Alpha of one frame, and its states; see the class."""
         if self.takes_pixels_of is not None:
             ordered = image.flip(1) if self.takes_pixels_of.color == "BGR" else image
             image = (ordered - self.mean) * self.scale
-        result = self.net(torch.cat([image, *states], dim=1) if states else image)
-        alpha = to_alpha(pick_output(result, self.head), self.head)
+        if self.states:
+            result = _call(self.net, image, self.states, states)
+        else:
+            result = self.net(torch.cat([image, *states], dim=1) if states else image)
+        maps, following = split_states(result, self.states)
+        alpha = to_alpha(pick_output(maps, self.head), self.head)
         if alpha.shape[2:] != image.shape[2:]:
             size = (image.shape[2], image.shape[3])
             alpha = functional.interpolate(alpha, size=size, mode="bilinear", align_corners=False)
-        return alpha
+        return (alpha, *following) if following else alpha
+
+
+def _call(net: nn.Module, image: torch.Tensor, states: tuple[StateSpec, ...], values: Sequence[torch.Tensor]) -> object:
+    return net(image, **{state.name: value for state, value in zip(states, values, strict=True)})
 
 
 def pick_output(result: object, head: Head) -> torch.Tensor:
@@ -80,8 +98,8 @@ def to_alpha(output: torch.Tensor, head: Head) -> torch.Tensor:
 _CHANNELS = {"alpha": (1,), "logit": (1,), "logits": (2,), "probabilities": (2,)}
 
 
-def describe_head(head: Head) -> str:
-    """A head in words, for people to check what was found."""
+def describe_head(head: Head, states: tuple[StateSpec, ...] = ()) -> str:
+    """A head and its network's states in words, for people to check what was found."""
     where = "the result" if head.output is None else f"result {head.output}"
     how = {
         "alpha": f"{where}, clamped to [0, 1]",
@@ -89,10 +107,16 @@ def describe_head(head: Head) -> str:
         "logits": f"the softmax of {where}, channel {head.foreground}",
         "probabilities": f"channel {head.foreground} of {where}",
     }
-    return f"alpha is {how[head.kind]} (--head and --foreground override)"
+    return f"alpha is {how[head.kind]} (--head and --foreground override){describe_states(states)}"
 
 
-def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None, foreground: int = 1) -> Head:
+def detect_head(
+    net: nn.Module,
+    image: torch.Tensor,
+    kind: str | None = None,
+    foreground: int = 1,
+    states: tuple[StateSpec, ...] = (),
+) -> Head:
     """Find alpha among the results of a stranger's network by running it once.
 
     Looked for are 4-D maps of one channel (alpha when within [0, 1], else a logit) or two (class
@@ -104,18 +128,24 @@ def detect_head(net: nn.Module, image: torch.Tensor, kind: str | None = None, fo
         image: 1xCxHxW float32, a photograph as the network expects it.
         kind: the head's kind where the user knows it; then only its place is looked for.
         foreground: channel of the person in two-channel maps.
+        states: what ``net`` takes beside the image; their new values are no candidates.
 
     Raises:
-        UsageError: the forward pass fails, returns NaN, or has no result, or several, that fit.
+        UsageError: the forward pass fails, returns NaN, or has no result, or several, that fit, or lacks a state.
     """
+    size = (image.shape[2], image.shape[3])
     try:
         with torch.no_grad():
-            result = net(image)
+            result = _call(net, image, states, [torch.full(s.shape(size), s.initial) for s in states])
     except Exception as error:
+        taken = "one tensor 1x3xHxW of the size given by --size"
+        taken += "".join(f", and {state.name} {'x'.join(map(str, state.shape(size)))}" for state in states)
         raise UsageError(
             f"{type(net).__name__} failed on an input of {'x'.join(map(str, image.shape))}: {error}. "
-            "It must take one tensor 1x3xHxW of the size given by --size"
+            f"It must take {taken}{explain_states(states)}"
         ) from error
+    result, _ = split_states(result, states, size)
+    require_told_apart(net, states, result)
     single = not isinstance(result, (dict, tuple, list))
     results = {0: result} if single else dict(result) if isinstance(result, dict) else dict(enumerate(result))
     widths = (1, 2) if kind is None else _CHANNELS[kind]

@@ -15,17 +15,17 @@ from mobile_matting_export.images import from_output, to_input
 from mobile_matting_export.matte import make_inputs, read_image_spec
 from mobile_matting_export.network import LoadedNetwork, state_sha256
 from mobile_matting_export.networks.spec import ImageSpec
-from mobile_matting_export.parity import run_network
+from mobile_matting_export.parity import first_states, run_frame
 
-Inputs = Mapping[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Contestant:
     """One column of an evaluation.
 
-    ``first_inputs`` makes the inputs of a first frame of an RGB picture; ``run`` takes inputs to
-    alpha 1x1xHxW; ``fed_back`` names the inputs that get the last alpha on the frames that follow.
+    ``first_inputs`` makes the inputs of a first frame of an RGB picture; ``run`` takes inputs to outputs by name,
+    ``alpha`` 1x1xHxW among them; ``fed_back`` says which outputs are inputs of the frame that follows, input -> output.
     ``source`` says where it comes from: an artifact's folder or a network, and its sha256.
     """
 
@@ -34,31 +34,32 @@ class Contestant:
     device: str
     image: ImageSpec
     first_inputs: Callable[[npt.NDArray[np.uint8]], dict[str, np.ndarray]]
-    run: Callable[[Inputs], np.ndarray]
-    fed_back: tuple[str, ...]
+    run: Callable[[Arrays], Arrays]
+    fed_back: Mapping[str, str]
 
     def matte(
-        self, picture: npt.NDArray[np.uint8], before: np.ndarray | None = None
-    ) -> tuple[npt.NDArray[np.float32], np.ndarray]:
-        """The matte H x W of a picture at its own size, and alpha as the network gave it.
+        self, picture: npt.NDArray[np.uint8], before: Arrays | None = None
+    ) -> tuple[npt.NDArray[np.float32], Arrays]:
+        """The matte H x W of a picture at its own size, and the outputs as the network gave them.
 
         Args:
             picture: uint8 H x W x 3 RGB.
-            before: the network's alpha of the frame before; None for a first frame.
+            before: the network's outputs of the frame before; None for a first frame.
 
         Raises:
             QualityError: alpha holds infinities or NaN.
         """
         inputs = self.first_inputs(picture)
         if before is not None:
-            inputs |= dict.fromkeys(self.fed_back, before)
-        alpha = self.run(inputs)
+            inputs |= {name: before[source] for name, source in self.fed_back.items()}
+        outputs = self.run(inputs)
+        alpha = outputs["alpha"]
         if not np.isfinite(alpha).all():
             raise QualityError(
                 f"{self.title} returned values that are not numbers; an fp16 file may have overflowed: convert with "
                 "--precision fp32, and look at the checkpoint where that does not help"
             )
-        return from_output(alpha, self.image, picture.shape), alpha
+        return from_output(alpha, self.image, picture.shape), outputs
 
 
 def artifact_contestant(artifact: Artifact, session: Session) -> Contestant:
@@ -69,20 +70,16 @@ def artifact_contestant(artifact: Artifact, session: Session) -> Contestant:
         device=session.device,
         image=read_image_spec(artifact.manifest),
         first_inputs=lambda picture: make_inputs(artifact, picture),
-        run=lambda inputs: session.run(inputs)["alpha"],
-        fed_back=tuple(s["name"] for s in artifact.manifest["inputs"][1:] if s["source"] == "alpha"),
+        run=session.run,
+        fed_back={state["name"]: state["source"] for state in artifact.manifest["inputs"][1:]},
     )
 
 
 def network_contestant(network: LoadedNetwork) -> Contestant:
     """A network in PyTorch, in float32 on the CPU."""
-    states = network.spec.state
 
     def first_inputs(picture: npt.NDArray[np.uint8]) -> dict[str, np.ndarray]:
-        inputs = {"image": to_input(picture, network.spec.image, network.size)}
-        for state in states:
-            inputs[state.name] = np.full((1, state.channels, *network.size), state.initial, np.float32)
-        return inputs
+        return {"image": to_input(picture, network.spec.image, network.size), **first_states(network)}
 
     return Contestant(
         title=f"{network.spec.name} PyTorch",
@@ -90,6 +87,6 @@ def network_contestant(network: LoadedNetwork) -> Contestant:
         device="cpu (PyTorch, float32)",
         image=network.spec.image,
         first_inputs=first_inputs,
-        run=lambda inputs: run_network(network, inputs),
-        fed_back=tuple(state.name for state in states if state.source == "alpha"),
+        run=lambda inputs: run_frame(network, inputs),
+        fed_back={state.name: state.source for state in network.spec.state},
     )

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from torch import fx
 
 from mobile_matting_export.artifact import (
     Artifact,
@@ -24,53 +19,29 @@ from mobile_matting_export.artifact import (
     write_json,
     written_atomically,
 )
-from mobile_matting_export.artifact_key import artifact_key, references_state
-from mobile_matting_export.errors import QualityError
-from mobile_matting_export.fingerprint import contract_state, digest, graph_state, network_state
-from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
-from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.lower_once import Lowering, lower_once
+from mobile_matting_export.autotune import Tuned, autotune
+from mobile_matting_export.blame import blame
+from mobile_matting_export.choose_int8_ways import choose_int8_ways
+from mobile_matting_export.describe_int8 import describe_int8, worst_held_out
+from mobile_matting_export.errors import QualityError, UsageError
+from mobile_matting_export.fingerprint import digest, pictures_state
+from mobile_matting_export.job import Announce, Job
+from mobile_matting_export.lower_target import lower_target
+from mobile_matting_export.make_int8 import Int8File, make_int8
 from mobile_matting_export.manifest import Lowered, build_manifest
-from mobile_matting_export.network import InputKind, LoadedNetwork, bake_normalization
+from mobile_matting_export.network import LoadedNetwork, bake_normalization
 from mobile_matting_export.one_thread import one_thread
-from mobile_matting_export.parity import Case, Verdict, compare_graphs, judge_files, make_cases
+from mobile_matting_export.parity import Case, Verdict, judge_files
 from mobile_matting_export.predict_hazards import describe_hazards
+from mobile_matting_export.prepare_network import PROBES, Prepared
+from mobile_matting_export.quantization.measure_stability import measure_stability
+from mobile_matting_export.quantization.recipe import write_recipe
 from mobile_matting_export.report.artifact_report import write_artifact_report
 from mobile_matting_export.require_acceleration import require_gpu
 from mobile_matting_export.result_cache import ResultCache
-from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
-from mobile_matting_export.second_opinion import emit_by_onnx2tf, require_onnx2tf
-from mobile_matting_export.targets import Limits, Target, choose_precision, find_target, require_input
-
-# the ledger measures every step on these; the artifact itself is verified on all cases
-_PROBES = 2
-# fields of a job that decide neither bytes nor verdict, or have a part of the key of their own
-_NO_OPTIONS = ("targets", "output", "precision", "images", "overwrite", "cache")
-
-Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to make of one network. None means: the target's own default.
-
-    ``precision``, ``max_error`` and ``max_mad`` hold for every target; ``backend`` is the
-    converter for TFLite targets. ``fallback`` says whether a tflite-gpu file may leave operations to the CPU.
-    ``input`` says how pictures enter the files. ``overwrite`` says which existing output folders may be replaced.
-    With a ``cache`` an artifact made and verified before from the same inputs is taken from there.
-    """
-
-    targets: Sequence[Target]
-    output: Path
-    precision: str | None = None
-    max_error: float | None = None
-    max_mad: float | None = None
-    images: Path | None = None
-    backend: str = "litert-torch"
-    overwrite: Literal["ours", "anything"] = "ours"
-    cache: ResultCache | None = None
-    input: InputKind = "float"
-    fallback: Literal["refuse", "allow"] = "refuse"
+from mobile_matting_export.second_opinion import require_onnx2tf
+from mobile_matting_export.targets import Limits, Target, choose_precision, require_input
+from mobile_matting_export.vary_int8 import require_fitting
 
 
 @one_thread()
@@ -83,7 +54,7 @@ def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambd
         announce: called with a short sentence as each step starts.
 
     Raises:
-        UsageError: a precision no target of the job offers, an input one refuses, an unwritable output.
+        UsageError: a precision no target of the job offers, an input or 8-bit ends one refuses, an unwritable output.
         ConversionError: capture, a rewrite, or a converter failed, or an operation would leave the GPU.
         QualityError: an artifact missed its limits; nothing is left at its output path.
     """
@@ -91,6 +62,11 @@ def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambd
         require_input(target, job.input)
     network = bake_normalization(network, job.input)
     plans = [(target, choose_precision(target, job.precision)) for target in job.targets]
+    for target, precision in plans:
+        if precision == "int8":
+            choose_int8_ways(target, job.int8.wanted_io, job.input)
+            if job.int8.recipe is not None:
+                require_fitting(job.int8.recipe, network, target)
     folders = [output_folder(job.output, network, target, precision) for target, precision in plans]
     for folder in folders:
         if job.overwrite == "ours":
@@ -99,7 +75,7 @@ def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambd
     if job.backend == "onnx2tf":
         require_onnx2tf()
     with _shared_lowering(job) as cache:
-        prepared = _Prepared(network, job, announce)
+        prepared = Prepared(network, job, announce)
         return [
             _make_artifact(prepared, cache, target, precision, folder)
             for (target, precision), folder in zip(plans, folders, strict=True)
@@ -121,57 +97,19 @@ def _shared_lowering(job: Job) -> Iterator[ResultCache | None]:
         yield ResultCache(Path(folder))
 
 
-class _Prepared:
-    """What targets share, each made when it is first needed: frames, the captured graph, graphs by their rewrites."""
-
-    def __init__(self, network: LoadedNetwork, job: Job, announce: Announce) -> None:
-        self.network, self.job, self.announce = network, job, announce
-        self.done: dict[tuple[Rewrite, ...], tuple[fx.GraphModule, tuple[Step, ...]]] = {}
-
-    @functools.cached_property
-    def cases(self) -> tuple[Case, ...]:
-        return make_cases(self.network, self.job.images)
-
-    @functools.cached_property
-    def graph(self) -> fx.GraphModule:
-        self.announce(f"capturing {self.network.spec.name}")
-        return capture(self.network.module, self.network.examples())
-
-    @functools.cached_property
-    def state(self) -> str:
-        """The network as text for a key; one whose code may be anything is told by its graph and its results."""
-        known = network_state(self.network)
-        return known or digest(contract_state(self.network), graph_state(self.graph), references_state(self.cases))
-
-    def for_target(self, target: Target) -> tuple[fx.GraphModule, tuple[Step, ...]]:
-        # the second opinion goes through ONNX, which has no TFLite operators
-        row = find_target("onnx").rewrites if self.job.backend == "onnx2tf" else target.rewrites
-        if row not in self.done:
-            probes = [tuple(torch.from_numpy(v) for v in case.inputs.values()) for case in self.cases[:_PROBES]]
-            graph = self.graph
-            self.announce(f"rewriting for {target.name}")
-            self.done[row] = apply_rewrites(graph, row, probes)
-        return self.done[row]
-
-    def key(self, target: Target, precision: str) -> str | None:
-        if self.job.cache is None:
-            return None
-        options = {one.name: getattr(self.job, one.name) for one in fields(self.job) if one.name not in _NO_OPTIONS}
-        return artifact_key(target, precision, self.job.images, options, self.state)
-
-
 def _make_artifact(
-    prepared: _Prepared, cache: ResultCache | None, target: Target, precision: str, folder: Path
+    prepared: Prepared, cache: ResultCache | None, target: Target, precision: str, folder: Path
 ) -> Artifact:
     network, job, announce = prepared.network, prepared.job, prepared.announce
-    key = prepared.key(target, precision)
+    tuned = _tune(prepared, cache, target, precision)
+    key = prepared.key(target, precision, tuned)
     height, width = network.size
     stem = f"{network.spec.name}_{height}x{width}_{precision}"
     with _nothing_left_on_a_miss(folder), written_atomically(folder) as scratch:
         if job.cache is not None and key is not None and job.cache.fetch(key, scratch):
             announce(f"{target.name} {precision}: made and verified before from the same inputs, from the cache")
         else:
-            _fill(prepared, cache, target, precision, scratch, stem)
+            _fill(prepared, cache, tuned, precision, scratch, stem)
             if job.cache is not None and key is not None:
                 job.cache.keep(key, {file.name: file for file in sorted(scratch.iterdir())})
         announce(f"writing {folder}")
@@ -181,15 +119,58 @@ def _make_artifact(
     return artifact
 
 
+def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precision: str) -> Tuned:
+    """The row with the forms that are fastest for this network, where the job times them."""
+    job, time_forms = prepared.job, prepared.job.time_forms
+    if time_forms is None:
+        return Tuned(target)
+    if precision == "int8":
+        raise UsageError("--autotune times float forms: use it with fp32, fp16 or w8, not with int8")
+    limits = _limits(target, precision, job)
+
+    def build(row: Target, folder: Path) -> tuple[Path, ...] | None:
+        files = lower_target(prepared, cache, row, precision, folder, "form")
+        verdict, _ = judge_files(row.format, files, row.accelerator, prepared.cases, limits)
+        return files if verdict.passed else None
+
+    state = digest(prepared.state, precision, job.backend, repr(limits), pictures_state(job.images))
+
+    def time(row: Target, forms: Sequence[tuple[Path, ...]]) -> list[list[float]]:
+        return time_forms(row, forms, prepared.cases[0].inputs)
+
+    return autotune(target, state, build, time, job.cache, prepared.announce)
+
+
+def _make_int8(prepared: Prepared, cache: ResultCache | None, target: Target, folder: Path, stem: str) -> Int8File:
+    """The int8 files and how they came about; the recipe lies beside them."""
+    made = make_int8(
+        prepared.network,
+        target,
+        prepared.job.int8,
+        prepared.calibration,
+        lambda row, place: (lower_target(prepared, cache, row, "fp32", place, stem), prepared.for_target(row)[0]),
+        folder,
+        stem,
+        cache,
+        prepared.announce,
+    )
+    write_recipe(made.recipe, made.judge.layers, folder / "recipe.toml")
+    return made
+
+
 def _fill(
-    prepared: _Prepared, cache: ResultCache | None, target: Target, precision: str, scratch: Path, stem: str
+    prepared: Prepared, cache: ResultCache | None, tuned: Tuned, precision: str, scratch: Path, stem: str
 ) -> None:
     """Write model files, manifest and report into ``scratch``, verified."""
-    network, job, announce = prepared.network, prepared.job, prepared.announce
+    network, job, announce, target = prepared.network, prepared.job, prepared.announce, tuned.target
     cases, (module, ledger) = prepared.cases, prepared.for_target(target)
     announce(f"lowering to {target.name} {precision}")
-    graph = ExportGraph(module, network.examples(), network.byte_inputs)
-    files = lower_once(cache, _lowering(target, job.backend), graph, precision, scratch, stem)
+    int8 = _make_int8(prepared, cache, target, scratch, stem) if precision == "int8" else None
+    if int8 is None:
+        files = lower_target(prepared, cache, target, precision, scratch, stem)
+    else:
+        files, target = int8.files, int8.target
+        module, ledger = prepared.for_target(target)
     if target.name == "tflite-gpu" and job.fallback == "refuse":
         require_gpu(files[0])
     backend = job.backend if target.format.name == "tflite" else target.format.name
@@ -197,13 +178,19 @@ def _fill(
     announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
     verdict, mattes = _judge(lowered, cases, _limits(target, precision, job), announce)
     if not verdict.passed:
-        raise QualityError(_blame(network, lowered, cases, verdict))
-    manifest = build_manifest(network, lowered, verdict)
+        raise QualityError(blame(network, lowered, cases, verdict))
+    manifest = build_manifest(network, lowered, verdict) | ({"autotune": list(tuned.record)} if tuned.record else {})
     if target.name == "tflite-gpu":
-        hazards = describe_hazards(files[0], [case.inputs for case in cases[:_PROBES]])
+        hazards = describe_hazards(files[0], [case.inputs for case in cases[:PROBES]])
         manifest["warnings"] = [] if hazards is None else [hazards]
+    worst = None
+    if int8 is not None:
+        announce("int8: flicker over a moving photograph")
+        stability = measure_stability(network, target.format, files)
+        manifest["quantization"] = describe_int8(int8, prepared.calibration, job.int8.budget, stability)
+        worst = worst_held_out(int8, prepared.calibration)
     write_json(scratch / "manifest.json", manifest)
-    write_artifact_report(scratch / "report.html", manifest, cases, mattes)
+    write_artifact_report(scratch / "report.html", manifest, cases, mattes, worst)
 
 
 @contextlib.contextmanager
@@ -239,46 +226,3 @@ def _limits(target: Target, precision: str, job: Job) -> Limits:
     if job.max_error is not None:
         limits = replace(limits, max_abs=job.max_error)
     return limits if job.max_mad is None else replace(limits, mad=job.max_mad)
-
-
-def _lowering(target: Target, backend: str) -> Lowering:
-    if backend == "onnx2tf":
-        return Lowering(backend, emit_by_onnx2tf)
-    return Lowering(target.format.name, target.format.emit, target.format.narrow)
-
-
-def _blame(network: LoadedNetwork, lowered: Lowered, cases: Sequence[Case], verdict: Verdict) -> str:
-    """A sentence that names the first step after which the matte was out of its limits."""
-    target, precision, stats, limits = lowered.target, lowered.precision, verdict.stats, verdict.limits
-    missed = (
-        f"{network.spec.name} for {target.name} {precision} is not the same matte: max error {stats.max_abs:.3g} "
-        f"(limit {limits.max_abs:.3g}), MAD {stats.mad:.3g} (limit {limits.mad:.3g}), worst on {stats.worst}. "
-    )
-    if not compare_graphs(lowered.captured, cases).within(limits):
-        return f"{missed}First broken by the capture, before any rewrite. No artifact is left at its output path."
-    if not compare_graphs(lowered.module, cases).within(limits):
-        guilty = next(
-            (step for step in lowered.ledger if step.total_error > limits.max_abs),
-            max(lowered.ledger, key=lambda step: step.max_abs_error),
-        )
-        return f"{missed}First broken by rewrite {guilty.name}. No artifact is left at its output path."
-    if precision == "fp16":
-        rounded = compare_graphs(_rounded_to_half(lowered.module), cases)
-        if not rounded.within(limits):
-            return (
-                f"{missed}First broken by rounding the weights to fp16: with rounded weights PyTorch itself errs by "
-                f"{rounded.max_abs:.3g}, MAD {rounded.mad:.3g}. Use --precision fp32, or accept it with "
-                "--max-error and --max-mad. No artifact is left at its output path."
-            )
-    return (
-        f"{missed}First broken by the lowering to {target.format.name}, after all rewrites. "
-        "No artifact is left at its output path."
-    )
-
-
-def _rounded_to_half(module: fx.GraphModule) -> fx.GraphModule:
-    rounded = copy.deepcopy(module)
-    for tensor in rounded.buffers():
-        if tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() > SMALL_WEIGHT:
-            tensor.copy_(tensor.half().float())
-    return rounded

@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from mobile_matting_export.bundled import bundled_weights, models_folder
 
@@ -48,16 +49,40 @@ class Finding:
     remedy: str = ""
 
 
-def examine(output: Path = Path("build")) -> list[Finding]:
+class SeenPhone(Protocol):
+    """A phone of adb's listing. ``state``: device (ready), unauthorized, offline ...; ``model`` may be empty."""
+
+    @property
+    def serial(self) -> str:
+        """As adb names it."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """One word, or the beginning of adb's sentence."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Its maker's name for it."""
+        ...
+
+
+ParseDevices = Callable[[str], Sequence[SeenPhone]]
+"""Text of ``adb devices -l`` -> the phones in it."""
+
+
+def examine(parse_devices: ParseDevices, output: Path = Path("build")) -> list[Finding]:
     """Look at Python, distributions, Vulkan, adb, weights and the output folder.
 
     Nothing heavy is imported; what may crash or hang runs in a child process with a time limit.
+    ``parse_devices`` is handed in by whoever knows adb's listings.
     """
     return [
         _examine_python(),
         *_examine_distributions(),
         _examine_vulkan(),
-        _examine_adb(),
+        _examine_adb(parse_devices),
         _examine_weights(),
         _examine_output(output),
     ]
@@ -67,22 +92,6 @@ def read_pins(constraints: str) -> dict[str, str]:
     """Normalized distribution name -> version, of the ``name==version`` lines of a constraints file."""
     pins = re.findall(r"^\s*([A-Za-z0-9._-]+)\s*==\s*([^\s;#]+)", constraints, flags=re.MULTILINE)
     return {_normalize(name): version for name, version in pins}
-
-
-def parse_devices(listing: str) -> list[tuple[str, str, str]]:
-    """Serial, state and model of each line of ``adb devices -l``; daemon messages are passed over."""
-    _, header, lines = listing.partition("List of devices attached")
-    devices = []
-    for line in lines.splitlines() if header else ():
-        fields = line.split(maxsplit=1)
-        if len(fields) != 2:
-            continue
-        serial, rest = fields
-        model = re.search(r"\bmodel:(\S+)", rest)
-        # the state may be a sentence: "no permissions (user in plugdev group; ...)"
-        state = re.split(r"\s+(?:\(|usb:|product:|model:|device:|transport_id:)", rest)[0]
-        devices.append((serial, state, model.group(1) if model else ""))
-    return devices
 
 
 def _examine_python() -> Finding:
@@ -152,7 +161,7 @@ def _examine_vulkan() -> Finding:
     return Finding(title, "ok", ", ".join(names)) if names else Finding(title, "missing", "none", remedy)
 
 
-def _examine_adb() -> Finding:
+def _examine_adb(parse_devices: ParseDevices) -> Finding:
     title = "Android phones (adb)"
     adb = shutil.which("adb")
     if adb is None:
@@ -181,13 +190,14 @@ def _examine_adb() -> Finding:
     return _judge_devices(title, parse_devices(child.stdout))
 
 
-def _judge_devices(title: str, devices: list[tuple[str, str, str]]) -> Finding:
+def _judge_devices(title: str, devices: Sequence[SeenPhone]) -> Finding:
     if not devices:
         return Finding(title, "missing", "adb sees none", "connect a phone with USB debugging switched on")
-    found = ", ".join(f"{model} {serial} ({state})".strip() for serial, state, model in devices)
-    if any(state == "device" for _, state, _ in devices):
+    found = ", ".join(f"{phone.model} {phone.serial} ({phone.state})".strip() for phone in devices)
+    states = {phone.state for phone in devices}
+    if "device" in states:
         return Finding(title, "ok", found)
-    if any(state == "unauthorized" for _, state, _ in devices):
+    if "unauthorized" in states:
         return Finding(title, "warning", found, "accept the question for USB debugging on the phone's screen")
     return Finding(title, "warning", found, "unlock the phone and plug it in again; on Linux see adb's udev rules")
 

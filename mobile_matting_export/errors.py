@@ -21,6 +21,10 @@ class ConversionError(MmexportError):
     exit_code = 3
 
 
+class PlanRefused(ConversionError):
+    """The converter cannot keep this choice of float layers; another choice may do."""
+
+
 class CheckpointError(ConversionError):
     """The checkpoint is refused: unsafe, damaged, or of another network."""
 

@@ -163,9 +163,9 @@ def _notes(clips: Sequence[Clip], binary: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Before:
-    """The frame before, as one contestant saw it: the network's alpha, its matte at the truth's size, the truth."""
+    """The frame before, as one contestant saw it: the network's outputs, its matte at the truth's size, the truth."""
 
-    alpha: np.ndarray
+    outputs: Mapping[str, np.ndarray]
     matte: npt.NDArray[np.floating]
     truth: npt.NDArray[np.floating]
 
@@ -178,7 +178,7 @@ def _score_frame(
     tally.binary += not ((truth > 0) & (truth < 1)).any()
     after = []
     for contestant, scores, last in zip(contestants, tally.scores, before, strict=True):
-        at_picture_size, alpha = contestant.matte(picture, None if last is None else last.alpha)
+        at_picture_size, outputs = contestant.matte(picture, None if last is None else last.outputs)
         matte = resize_to(at_picture_size, truth.shape)
         for metric in METRICS:
             scores[metric.name].append(metric.score(matte, truth))
@@ -189,7 +189,7 @@ def _score_frame(
             )
         flicker = math.nan if last is None else metrics.dtssd([last.matte, matte], [last.truth, truth])
         scores[DTSSD.name].append(flicker)
-        after.append(_Before(alpha, matte, truth))
+        after.append(_Before(outputs, matte, truth))
     tally.names.append(frame.name)
     tally.clips.append(clip.name)
     mads = tuple(scores["mad"][-1] for scores in tally.scores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +18,15 @@ from mobile_matting_export.data_set import Clip
 from mobile_matting_export.errors import QualityError, UsageError
 from mobile_matting_export.evaluate import evaluate
 from mobile_matting_export.images import load_picture, sample_pictures
-from mobile_matting_export.matte import make_inputs, open_session
+from mobile_matting_export.matte import open_session
 from mobile_matting_export.metrics import iou, mad
 from mobile_matting_export.network import LoadedNetwork
 from mobile_matting_export.networks.spec import NetworkSpec
 from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.targets import Target
+from mobile_matting_export.time_here import FAST, INCONCLUSIVE, WRONG, Timing, time_here
 
-_REPEATS = 15
 # below it a portrait's head is a few pixels of the deepest map
 _SMALLEST_SIDE = 64
 # sides between multiples of this differ too little in time to be worth a conversion
@@ -35,10 +34,13 @@ _STEP = 32
 
 Size = tuple[int, int]
 
+Timer = Callable[[Sequence[Artifact], float], list[Timing]]
+"""Times artifacts of sizes in turns and judges each by the frames a second asked for."""
+
 
 @dataclass(frozen=True)
 class Point:
-    """One size and precision. ``ms`` is the median frame in milliseconds of process CPU time, one thread.
+    """One size and precision. ``timing`` is the timer's: of this computer or of a phone.
 
     ``quality`` maps ``mad`` and ``iou`` to means over the pictures, against the
     network at its full size or against ground truth. ``missed`` says why there is no usable artifact.
@@ -47,13 +49,19 @@ class Point:
     size: Size
     precision: str
     artifact: Artifact | None = None
-    ms: float | None = None
+    timing: Timing | None = None
     quality: dict[str, float] | None = None
     missed: str | None = None
 
-    def reaches(self, fps: float) -> bool:
-        """Whether the frame rate is reached."""
-        return self.ms is not None and 1000 / self.ms >= fps
+    @property
+    def reaches(self) -> bool:
+        """Whether the frame rate is reached, beyond doubt."""
+        return self.timing is not None and self.timing.outcome == FAST
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the time says neither that it is reached nor that it is missed."""
+        return self.timing is not None and self.timing.outcome == INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Search:
-    """What to look for. ``sizes`` are tried instead of the network's legal ones; ``clips`` are ground truth."""
+    """What to look for. ``sizes`` are tried instead of the network's legal ones; ``clips`` are ground truth.
+
+    ``timer`` measures on a phone; None: on this computer.
+    """
 
     target: Target
     precisions: Sequence[str]
@@ -81,6 +92,7 @@ class Search:
     sizes: Sequence[Size] = ()
     clips: Sequence[Clip] = ()
     cache: ResultCache | None = None
+    timer: Timer | None = None
 
 
 def legal_sizes(spec: NetworkSpec) -> list[Size]:
@@ -111,7 +123,8 @@ def fit_network(
 ) -> Fit:
     """Convert, verify and time sizes by bisection, every precision on its own, then time all in turns.
 
-    Time grows with the size, so the sizes between one that is fast enough and one that is not are halved.
+    Time grows with the size, so the sizes between one that is fast enough and one that is not are halved; a
+    size whose time is inconclusive counts as too slow.
 
     Args:
         load: the network for a size (H, W); None for its usual one.
@@ -121,24 +134,25 @@ def fit_network(
     Raises:
         UsageError: the target runs on a GPU, which this machine's CPU says nothing about; an unfit size.
         ConversionError: the network cannot be converted at all.
+        Whatever the timer raises: a phone that is lost ends the search; what was converted is in the cache.
     """
-    if search.target.accelerator != "cpu":
+    if search.timer is None and search.target.accelerator != "cpu":
         raise UsageError(
             f"target {search.target.name} runs on a phone's GPU, and the times of this machine's CPU say nothing about "
-            "it: fit tflite-cpu, ncnn-cpu or onnx on the host"
+            "it: name a phone with --device, or fit tflite-cpu, ncnn-cpu or onnx on the host"
         )
     full = load(None)
     sizes = sorted(search.sizes or legal_sizes(full.spec), key=lambda size: -size[0] * size[1])
     points = [p for precision in search.precisions for p in _bisect(load, search, sizes, precision, announce)]
     announce(f"timing {len(points)} sizes in turns")
-    timed = iter(_time_in_turns([p.artifact for p in points if p.artifact is not None], _REPEATS))
-    points = [replace(p, ms=next(timed)) if p.artifact is not None else p for p in points]
+    timed = iter(_time(search, [p.artifact for p in points if p.artifact is not None]))
+    points = [_judged(p, next(timed)) if p.artifact is not None else p for p in points]
     announce("measuring quality")
     qualities, of_full, reference = _qualities([p.artifact for p in points if p.artifact], full, search.clips)
     judged = iter(qualities)
     points = [replace(p, quality=next(judged)) if p.artifact is not None else p for p in points]
     points.sort(key=lambda p: (-p.size[0] * p.size[1], search.precisions.index(p.precision)))
-    chosen = next((p for p in points if p.reaches(search.min_fps)), None)
+    chosen = next((p for p in points if p.reaches), None)
     return Fit(tuple(points), chosen, reference, of_full)
 
 
@@ -161,7 +175,7 @@ def _bisect(
         if tried[-1].missed is not None:
             del left[middle]
             fast -= 1
-        elif tried[-1].reaches(search.min_fps):
+        elif tried[-1].reaches:
             fast = middle
         else:
             slow = middle
@@ -182,24 +196,19 @@ def _try(
         (artifact,) = convert_network(load(size), Job((search.target,), place, precision, cache=search.cache))
     except QualityError as error:
         return Point(size, precision, missed=str(error))
-    (ms,) = _time_in_turns([artifact], _REPEATS)
-    return Point(size, precision, artifact, ms)
+    (timing,) = _time(search, [artifact])
+    return _judged(Point(size, precision, artifact), timing)
 
 
-def _time_in_turns(artifacts: Sequence[Artifact], repeats: int) -> list[float]:
-    """Median milliseconds of process CPU time of one frame of each artifact, on one thread, interleaved."""
-    picture = load_picture(sample_pictures()[0])
-    with contextlib.ExitStack() as opened:
-        sessions = [opened.enter_context(contextlib.closing(open_session(artifact))) for artifact in artifacts]
-        inputs = [make_inputs(artifact, picture) for artifact in artifacts]
-        taken: list[list[float]] = [[] for _ in artifacts]
-        for round_number in range(repeats + 2):
-            for session, frame, times in zip(sessions, inputs, taken, strict=True):
-                begun = time.process_time()
-                session.run(frame)
-                if round_number >= 2:  # the first rounds warm caches
-                    times.append((time.process_time() - begun) * 1000)
-    return [statistics.median(times) for times in taken]
+def _time(search: Search, artifacts: Sequence[Artifact]) -> list[Timing]:
+    return (search.timer or time_here)(artifacts, search.min_fps) if artifacts else []
+
+
+def _judged(point: Point, timing: Timing) -> Point:
+    """The point with its time; one whose matte is wrong there has no usable artifact."""
+    if timing.outcome == WRONG:
+        return Point(point.size, point.precision, timing=timing, missed=timing.reason)
+    return replace(point, timing=timing)
 
 
 def _qualities(

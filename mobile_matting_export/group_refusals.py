@@ -44,7 +44,11 @@ def modules_of(graph: Graph, numbers: list[int] | tuple[int, ...]) -> tuple[str,
 
 
 def summarize_outcome(backend: BackendReport) -> str:
-    """One sentence on who computes what."""
+    """One sentence on who computes what, and under which caveat."""
+    return f"{_summarize(backend)}; {backend.caveat}" if backend.caveat else _summarize(backend)
+
+
+def _summarize(backend: BackendReport) -> str:
     total, taken = len(backend.verdicts), len(backend.verdicts) - len(backend.refused)
     if backend.outcome == "fails":
         stopper = next(number for number, verdict in enumerate(backend.verdicts) if verdict.fatal)

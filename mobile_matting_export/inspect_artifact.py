@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mobile_matting_export.artifact import read_artifact
+from mobile_matting_export.artifact import MANIFEST, Artifact, read_artifact
 from mobile_matting_export.delegates.estimate_memory import estimate_memory
 from mobile_matting_export.delegates.judge_graph import find_costs, judge_all
 from mobile_matting_export.errors import UsageError
@@ -12,40 +14,81 @@ from mobile_matting_export.formats.ncnn.param import MAGIC
 from mobile_matting_export.formats.ncnn.read_graph import read_graph as read_ncnn
 from mobile_matting_export.formats.tflite.read_file import IDENTIFIER
 from mobile_matting_export.formats.tflite.read_graph import read_graph as read_tflite
-from mobile_matting_export.inspection import Graph, Hazard, Inspection
+from mobile_matting_export.inspection import BackendReport, Graph, Hazard, Inspection
+
+if TYPE_CHECKING:  # brings torch, which files alone do not need
+    from mobile_matting_export.networks.spec import ImageSpec
+
+_NO_PICTURE = (
+    "hazards of half precision are not looked for: the file does not say how a picture enters it, and no manifest "
+    "beside it does; --mean and --scale say it"
+)
 
 
-def inspect_artifact(path: Path, size: tuple[int, int] | None = None) -> Inspection:
+def inspect_artifact(path: Path, size: tuple[int, int] | None = None, image: ImageSpec | None = None) -> Inspection:
     """Inspect an artifact's folder, a ``.tflite`` file, or an ncnn ``.param`` with the ``.bin`` beside it.
 
     Args:
         path: the folder or file, ours or a stranger's.
         size: height and width of an ncnn network's input where its file does not state them.
+        image: how a picture enters a ``.tflite`` file without a manifest, which hazards are looked for with.
 
     Raises:
-        UsageError: nothing there, a damaged file, or one of another format.
+        UsageError: nothing there, a damaged file, or one of another format; ``image`` where it says nothing.
     """
     title, files = _find_files(path)
     graph = _read(files, size)
+    if image is not None and (path.is_dir() or graph.format != "tflite"):
+        known = "its manifest says it" if path.is_dir() else "hazards are looked for in .tflite files only"
+        raise UsageError(f"--mean, --scale and --color say how a picture enters {path}, and {known}: drop them")
+    hazards = _hazards(path, graph, image)
+    if hazards is None:
+        graph = replace(graph, notes=(*graph.notes, _NO_PICTURE))
     return Inspection(
         title=title,
         files=tuple(map(str, files)),
         bytes=sum(file.stat().st_size for file in files),
         graph=graph,
-        backends=judge_all(graph),
+        backends=tuple(_with_caveat(backend, graph, files) for backend in judge_all(graph)),
         memory=estimate_memory(graph),
         remarks=find_costs(graph),
-        hazards=_hazards(path),
+        hazards=hazards or (),
     )
 
 
-def _hazards(path: Path) -> tuple[Hazard, ...]:
-    """Those of an artifact's folder: of a file alone nobody knows how a picture enters."""
-    if not path.is_dir():
-        return ()
-    from mobile_matting_export.predict_hazards import predict_hazards  # needs torch, which files alone do not
+def _with_caveat(backend: BackendReport, graph: Graph, files: tuple[Path, ...]) -> BackendReport:
+    if graph.format != "ncnn" or len(files) > 1:
+        return backend
+    missing = files[0].with_suffix(".bin").name
+    return replace(backend, caveat=f"judged by the .param alone, which runs nowhere without {missing}")
 
-    return predict_hazards(read_artifact(path))
+
+def _hazards(path: Path, graph: Graph, image: ImageSpec | None) -> tuple[Hazard, ...] | None:
+    """Those of an artifact, or of a file; None where nobody knows how a picture enters it."""
+    if graph.format != "tflite":
+        return ()
+    artifact = _artifact_of(path)
+    if artifact is None and image is None:
+        return None
+    # needs torch, too
+    from mobile_matting_export.predict_hazards import predict_file_hazards, predict_hazards
+
+    if image is not None:
+        return predict_file_hazards(path, graph, image)
+    return None if artifact is None else predict_hazards(artifact)
+
+
+def _artifact_of(path: Path) -> Artifact | None:
+    """The artifact that ``path`` is, or that it is the file of."""
+    if path.is_dir():
+        return read_artifact(path)
+    if not (path.parent / MANIFEST).is_file():
+        return None
+    try:
+        artifact = read_artifact(path.parent)
+    except UsageError:  # somebody else's manifest.json
+        return None
+    return artifact if path.resolve() in {file.resolve() for file in artifact.files} else None
 
 
 def _find_files(path: Path) -> tuple[str, tuple[Path, ...]]:

@@ -126,7 +126,7 @@ class BackendReport:
 
     ``outcome`` is ``full``, ``partial``, ``none``, or ``fails`` when an operation keeps the whole delegate
     from starting. ``accelerated`` numbers the operations that really run there: a GPU delegate takes its
-    largest part only.
+    largest part only. ``caveat`` says what all of it is worth where a part of the file is missing.
     """
 
     name: str
@@ -136,6 +136,7 @@ class BackendReport:
     verdicts: tuple[Verdict, ...]
     parts: tuple[Part, ...]
     accelerated: int
+    caveat: str = ""
 
     @property
     def refused(self) -> tuple[int, ...]:
@@ -154,6 +155,22 @@ class Memory:
     at: int | None
     how: str
     unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of process CPU time on this machine, one thread: of each operation, and of a whole frame.
+
+    ``ms`` is empty where it was not measured; ``why_not`` then says why.
+    """
+
+    ms: tuple[float, ...] = ()
+    whole_ms: float | None = None
+    why_not: str = ""
+
+    def share(self, number: int) -> float:
+        """The share of operation ``number`` in the time of all operations."""
+        return self.ms[number] / sum(self.ms)
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ class Hazard:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything `inspect` found in one file (ncnn: a pair of files)."""
+    """Everything `inspect` found in one file (ncnn: a pair of files). ``times`` is None where nobody asked."""
 
     title: str
     files: tuple[str, ...]
@@ -193,6 +210,12 @@ class Inspection:
     memory: Memory
     remarks: tuple[Remark, ...] = ()
     hazards: tuple[Hazard, ...] = ()
+    times: Times | None = None
+
+    def share_of_macs(self, op: Op) -> float:
+        """The share of ``op`` in the multiply-accumulates that are known; 0 where none are."""
+        total = sum(other.macs or 0 for other in self.graph.ops)
+        return (op.macs or 0) / total if total else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints, schema mmexport.inspection/1."""
@@ -208,6 +231,7 @@ class Inspection:
             "outputs": [_describe(graph.tensors[index]) for index in graph.outputs],
             "macs": sum(op.macs for op in graph.ops if op.macs is not None),
             "memory": asdict(self.memory),
+            "times": None if self.times is None else {"whole_ms": self.times.whole_ms, "why_not": self.times.why_not},
             "backends": [_summarize(backend) for backend in self.backends],
             "remarks": [asdict(remark) for remark in self.remarks],
             "hazards": [asdict(hazard) for hazard in self.hazards],
@@ -222,6 +246,7 @@ class Inspection:
             "version": op.version,
             "module": op.module,
             "macs": op.macs,
+            "ms": self.times.ms[op.number] if self.times is not None and self.times.ms else None,
             "inputs": [_describe(tensor) for tensor in self.graph.inputs_of(op)],
             "outputs": [_describe(tensor) for tensor in self.graph.outputs_of(op)],
             "verdicts": {name: asdict(verdict) for name, verdict in verdicts.items()},
@@ -238,6 +263,7 @@ def _summarize(backend: BackendReport) -> dict[str, Any]:
         "taken": len(backend.verdicts) - len(backend.refused),
         "accelerated": backend.accelerated,
         "refused": list(backend.refused),
+        "caveat": backend.caveat,
         "parts": [asdict(part) for part in backend.parts],
     }
 

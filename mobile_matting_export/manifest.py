@@ -18,7 +18,7 @@ from mobile_matting_export.formats.tflite import ONNX2TF_TOOLS
 from mobile_matting_export.graph.cost import count_macs, count_parameters
 from mobile_matting_export.network import LoadedNetwork, state_sha256
 from mobile_matting_export.parity import Verdict
-from mobile_matting_export.rewrites.rewrite import Step
+from mobile_matting_export.rewrites.rewrite import Decision, Step
 from mobile_matting_export.targets import Target
 
 
@@ -38,6 +38,8 @@ class Lowered:
 def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -> dict[str, Any]:
     """The manifest of one artifact; the same inputs give the same value."""
     target, module, files, stats = lowered.target, lowered.module, lowered.files, verdict.stats
+    notes = target.notes(files) if target.notes else ()
+    ends = target.format.read_ends(files) if target.format.read_ends else {}
     tools = ONNX2TF_TOOLS if lowered.backend == "onnx2tf" else target.format.tools
     ops = target.format.count_ops(files)
     checkpoint = network.checkpoint
@@ -57,8 +59,8 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
         "accelerator": target.accelerator,
         "mode": verdict.mode,
         "backend": lowered.backend,
-        "inputs": _inputs(network, target),
-        "outputs": [_tensor("alpha", (1, 1, *network.size), target.format.layout) | {"range": [0, 1]}],
+        "inputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in _inputs(network, target)],
+        "outputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in _outputs(network, target)],
         "files": describe_files(files[0].parent, files),
         "rewrites": [
             {
@@ -67,6 +69,7 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
                 "changes": step.changes,
                 "max_abs_error": step.max_abs_error,
                 "refusals": list(step.refusals),
+                "decisions": [_decision(decision) for decision in step.decisions],
             }
             for step in lowered.ledger
         ],
@@ -79,7 +82,8 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
             "device": verdict.device,
             "limits": {"max_abs": verdict.limits.max_abs, "mad": verdict.limits.mad},
             "passed": verdict.passed,
-        },
+        }
+        | ({"states": [asdict(state) for state in stats.states]} if stats.states else {}),
         "cost": {
             "params": count_parameters(module),
             "macs": count_macs(module),
@@ -88,6 +92,17 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
         },
         "tools": {"python": platform.python_version(), "mmexport": __version__}
         | {name: metadata.version(name) for name in ("torch", *tools)},
+    } | ({"notes": list(notes)} if notes else {})
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    """What a rewrite weighed at one place; decisions by timing stand under ``autotune``."""
+    return {
+        "place": decision.place,
+        "by": "counted",
+        "unit": decision.unit,
+        "costs": dict(decision.costs),
+        "taken": decision.taken,
     }
 
 
@@ -110,9 +125,17 @@ def _inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
         if tensor["name"] in network.byte_inputs:
             tensor["dtype"] = "uint8"
     for state in network.spec.state:
-        tensor = _tensor(state.name, (1, state.channels, *network.size), layout)
+        tensor = _tensor(state.name, state.shape(network.size), layout)
         described.append(tensor | {"source": state.source, "initial": state.initial})
     return described
+
+
+def _outputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
+    """Alpha, then the new values of states: inputs name them as their ``source``."""
+    layout = target.format.layout
+    returned = [state for state in network.spec.state if state.source != "alpha"]
+    alpha = _tensor("alpha", (1, 1, *network.size), layout) | {"range": [0, 1]}
+    return [alpha, *(_tensor(state.source, state.shape(network.size), layout) for state in returned)]
 
 
 def _tensor(name: str, nchw: tuple[int, int, int, int], layout: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mobile_matting_export.alpha_network import AlphaNetwork, detect_head
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.checkpoint import Checkpoint, load_strictly, read_checkpoint
 from mobile_matting_export.errors import CheckpointError, UsageError
+from mobile_matting_export.find_states import find_states
 from mobile_matting_export.images import load_picture, sample_pictures, to_input
 from mobile_matting_export.networks import ALL
 from mobile_matting_export.networks.spec import ImageSpec, NetworkSpec
@@ -30,7 +31,8 @@ InputKind = Literal["float", "pixels", "uint8"]
 class LoadedNetwork:
     """A network ready to be captured.
 
-    ``module`` takes the tensors of ``examples()`` positionally and returns alpha 1x1xHxW.
+    ``module`` takes the tensors of ``examples()`` positionally and returns alpha 1x1xHxW, or, where ``outputs``
+    names more than that, a tuple of all.
     ``source`` is the registry name, or the user's ``file.py:callable`` as given. ``input`` says how the
     picture enters the file; ``baked`` is the network's own contract where ``spec.image`` is that of pixels.
     """
@@ -52,7 +54,12 @@ class LoadedNetwork:
         """Zero inputs by name: ``image`` 1x3xHxW, then the states."""
         height, width = self.size
         inputs = {"image": torch.zeros(1, 3, height, width)}
-        return inputs | {state.name: torch.zeros(1, state.channels, height, width) for state in self.spec.state}
+        return inputs | {state.name: torch.zeros(state.shape(self.size)) for state in self.spec.state}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the results: ``alpha``, then the states' new values that the network returns."""
+        return ("alpha", *(state.source for state in self.spec.state if state.source != "alpha"))
 
 
 def load_network(
@@ -64,6 +71,8 @@ def load_network(
     foreground: int = 1,
 ) -> LoadedNetwork:
     """Load a network of the registry, or ``path/to/file.py:callable`` returning an ``nn.Module``.
+
+    What a stranger's network takes beside the image is found by ``find_states``.
 
     Args:
         name: registry name, or file and callable.
@@ -115,7 +124,7 @@ def bake_normalization(network: LoadedNetwork, kind: InputKind) -> LoadedNetwork
     return replace(
         network,
         spec=replace(network.spec, image=pixels),
-        module=AlphaNetwork(module.net, module.head, takes_pixels_of=own).eval(),
+        module=AlphaNetwork(module.net, module.head, takes_pixels_of=own, states=module.states).eval(),
         input=kind,
         baked=own,
     )
@@ -188,7 +197,8 @@ def _load_strangers(
         load_strictly(net, loaded, {}, name)
     net.eval()
     photograph = to_input(load_picture(sample_pictures()[0]), image, size)
-    head = detect_head(net, torch.from_numpy(photograph), head_kind, foreground)
+    states = find_states(net, size)
+    head = detect_head(net, torch.from_numpy(photograph), head_kind, foreground, states)
     spec = NetworkSpec(
         name=f"{Path(name.rpartition(':')[0]).stem}_{name.rpartition(':')[2]}",
         title=type(net).__name__,
@@ -201,8 +211,9 @@ def _load_strangers(
         divisor=1,
         head=head,
         weights="",
+        state=states,
     )
-    return LoadedNetwork(spec, name, AlphaNetwork(net, head).eval(), loaded, size)
+    return LoadedNetwork(spec, name, AlphaNetwork(net, head, states=states).eval(), loaded, size)
 
 
 def _call_builder(name: str) -> nn.Module:

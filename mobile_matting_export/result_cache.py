@@ -35,7 +35,10 @@ _ABANDONED_S = 24 * 3600
 
 @dataclass(frozen=True)
 class ResultCache:
-    """Entries under ``folder``; the longest unused go when they are more than ``max_bytes`` together."""
+    """Entries under ``folder``; the longest unused go when they are more than ``max_bytes`` together.
+
+    What else lies there, such as the phone runners in the usual place, is not the cache's and stays.
+    """
 
     folder: Path
     max_bytes: int = MAX_BYTES
@@ -92,9 +95,9 @@ class ResultCache:
         for place in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process removes, too
                 used = place.stat().st_mtime
-                if not place.name.startswith(_UNFINISHED):
+                if (place / _LIST).is_file() and not place.name.startswith(_UNFINISHED):
                     entries.append((used, sum(file.stat().st_size for file in place.iterdir()), place))
-                elif used < time.time() - _ABANDONED_S:
+                elif place.name.startswith(_UNFINISHED) and used < time.time() - _ABANDONED_S:
                     shutil.rmtree(place, ignore_errors=True)
         total = sum(size for _, size, _ in entries)
         for _, size, place in sorted(entries):

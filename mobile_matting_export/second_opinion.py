@@ -17,11 +17,16 @@ def emit_by_onnx2tf(graph: ExportGraph, precision: str, folder: Path, stem: str)
     """Write ``folder/stem.tflite`` from the graph's ONNX form; same contract as ``Format.emit``.
 
     Raises:
-        UsageError: the extra ``[tensorflow]`` is not installed, or the picture is to enter as bytes.
+        UsageError: the extra ``[tensorflow]`` is not installed, the picture is to enter as bytes, or the
+            network returns states.
         ConversionError: one of the two converters failed.
     """
     if graph.byte_inputs:
         raise UsageError("--backend onnx2tf makes files that take floats only: use --input pixels")
+    if len(graph.outputs) > 1:
+        raise UsageError(
+            f"--backend onnx2tf makes files that return alpha only, not {', '.join(graph.outputs[1:])}: leave it out"
+        )
     with tempfile.TemporaryDirectory(prefix="mmexport-onnx-") as scratch:
         (onnx_file,) = ONNX.emit(graph, "fp32", Path(scratch), stem)
         return emit_from_onnx(onnx_file, dict(graph.inputs), precision, folder, stem)

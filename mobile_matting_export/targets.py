@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from mobile_matting_export.choices import NCNN_CPU_CHOICES, TFLITE_CPU_CHOICES, Choice
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.format import Format
 from mobile_matting_export.formats.ncnn import NCNN
+from mobile_matting_export.formats.ncnn.avoid_winograd import avoid_winograd, describe_avoided
 from mobile_matting_export.formats.onnx import ONNX
 from mobile_matting_export.formats.tflite import TFLITE
 from mobile_matting_export.rewrites.absorb_channel_shuffle import ABSORB_CHANNEL_SHUFFLE
@@ -25,9 +28,11 @@ from mobile_matting_export.rewrites.fold_normalization import FOLD_NORMALIZATION
 from mobile_matting_export.rewrites.mask_instance_norm import MASK_INSTANCE_NORM
 from mobile_matting_export.rewrites.merge_linear_convs import MERGE_LINEAR_CONVS
 from mobile_matting_export.rewrites.merge_pad import MERGE_PAD
+from mobile_matting_export.rewrites.move_relu_past_concat import MOVE_RELU_PAST_CONCAT
 from mobile_matting_export.rewrites.pin_upsample import PIN_UPSAMPLE
 from mobile_matting_export.rewrites.remove_no_ops import REMOVE_NO_OPS
 from mobile_matting_export.rewrites.rewrite import Rewrite
+from mobile_matting_export.rewrites.round_up_channels import ROUND_UP_CHANNELS
 from mobile_matting_export.rewrites.scale_instance_norm import SCALE_INSTANCE_NORM
 from mobile_matting_export.rewrites.simplify_prelu import SIMPLIFY_PRELU
 from mobile_matting_export.rewrites.softmax2_to_sigmoid import SOFTMAX2_TO_SIGMOID
@@ -37,8 +42,12 @@ from mobile_matting_export.rewrites.spell_channel_shuffle import SPELL_CHANNEL_S
 from mobile_matting_export.rewrites.spell_clamp import SPELL_CLAMP
 from mobile_matting_export.rewrites.spell_instance_norm import SPELL_INSTANCE_NORM
 from mobile_matting_export.rewrites.spell_legacy_bilinear import SPELL_LEGACY_BILINEAR
+from mobile_matting_export.rewrites.spell_replicate_pad import SPELL_REPLICATE_PAD
 from mobile_matting_export.rewrites.spell_slice_writes import SPELL_SLICE_WRITES
-from mobile_matting_export.rewrites.split_conv_over_concat import SPLIT_CONV_OVER_CONCAT
+from mobile_matting_export.rewrites.split_conv_over_concat import (
+    SPLIT_ANY_CONV_OVER_CONCAT,
+    SPLIT_CONV_OVER_CONCAT,
+)
 from mobile_matting_export.rewrites.squeeze_excite_to_conv import SQUEEZE_EXCITE_TO_CONV
 from mobile_matting_export.rewrites.zero_small_weights import zero_small_weights
 
@@ -57,7 +66,9 @@ class Target:
 
     ``limits`` maps each legal precision to its limits; the first precision is the default.
     ``refusals`` maps precisions users ask for to the reason they are not offered. ``cautious`` is
-    the accelerator's float32 mode, for networks whose alpha its fp16 arithmetic moves too far.
+    the accelerator's float32 mode, for networks whose alpha its fp16 arithmetic moves too far. ``finish`` changes
+    the files in place after lowering, for this row's processor; ``notes`` are sentences for the manifest about
+    what it did to them. ``choices`` are what ``--autotune`` decides.
     """
 
     name: str
@@ -68,6 +79,15 @@ class Target:
     limits: Mapping[str, Limits]
     refusals: Mapping[str, str]
     cautious: str | None = None
+    finish: Callable[[tuple[Path, ...]], None] | None = None
+    choices: tuple[Choice, ...] = ()
+    notes: Callable[[tuple[Path, ...]], tuple[str, ...]] | None = None
+
+    def with_form(self, choice: Choice, form: str) -> Target:
+        """The row with another form of a choice in the place of its own."""
+        own, wanted = dict(choice.forms)[choice.own], dict(choice.forms)[form]
+        place = self.rewrites.index(own[0])
+        return replace(self, rewrites=(*self.rewrites[:place], *wanted, *self.rewrites[place + len(own) :]))
 
     def modes(self, precision: str) -> tuple[str, ...]:
         """Accelerator modes to verify a file of ``precision`` in, the wanted one first."""
@@ -85,6 +105,10 @@ class Target:
 FP32 = Limits(max_abs=1e-3, mad=1e-4)
 # weights rounded to 11 bits: single edge pixels move (0.027 on trained mmnet, 41 photographs), areas do not (8e-5)
 FP16 = Limits(max_abs=0.1, mad=2e-3)
+# weights of 8 bits: at most 0.48 (single pixels of segmatting) and 2.1e-3 (ldn_fb) on 20 photographs
+W8 = Limits(max_abs=0.6, mad=5e-3)
+# single pixels of an edge may move far; how far edges move as a whole the quality budget decides
+INT8 = Limits(max_abs=1.0, mad=2e-2)
 
 # Order matters: no-ops first, since matchers look at direct neighbours; batch norm before anything that moves
 # convolutions (into what is before, else into what is behind; what is left becomes a convolution); softmax
@@ -113,25 +137,32 @@ _SHRINKING = (
 )
 # a pad may stand between two convolutions that then merge; both look at neighbours that moving made
 _LAST = (MERGE_PAD, MERGE_LINEAR_CONVS)
-_COMMON = (*_FIRST, *_SHRINKING, *_LAST)
+# ReLUs when every convolution is there that may take them, and before convolutions merge, which those with one do not;
+# shuffle_seg_skipnet, the one network that has them: 0.99 of the time in XNNPACK (interval 0.98 to 1.00) and in ncnn
+_COMMON = (*_FIRST, *_SHRINKING, MOVE_RELU_PAST_CONCAT, *_LAST)
 # scaled while they are whole, then half norms in one piece, then what is left of them
 _NORMS = (SCALE_INSTANCE_NORM, MASK_INSTANCE_NORM, SPELL_INSTANCE_NORM)
 # TensorFlow's own operators when the other rewrites, which do not know them, have moved past them, and before pads
 # and linear convolutions merge, with what transposed convolutions become, too
 _NATIVE = (SPELL_LEGACY_BILINEAR, DECONV_TO_DEPTH_TO_SPACE)
 # TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad;
-# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape
+# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape; a
+# replicating pad last, since a legacy bilinear resize is told by one
 _TFLITE = (
-    *(*_FIRST, SPELL_CHANNEL_SHUFFLE, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE),
-    *(*_NATIVE, *_LAST, *_NORMS, SPELL_CLAMP),
+    *(*_FIRST, SPELL_CHANNEL_SHUFFLE, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE, MOVE_RELU_PAST_CONCAT),
+    *(*_NATIVE, *_LAST, *_NORMS, SPELL_CLAMP, SPELL_REPLICATE_PAD),
 )
 # CPUs compute outputs in vectors, GPUs do not; last, when convolutions have the channels that they keep
 _TFLITE_CPU = (*_TFLITE, SPLIT_CONV_OVER_CONCAT, COMPUTE_COLUMNS_TOGETHER)
+# last, when no channel comes or goes any more
+_NCNN_CPU = (*_COMMON, SPLIT_ANY_CONV_OVER_CONCAT, ROUND_UP_CHANNELS)
 # half precision cannot hold a sum over a whole map; last, when every mean is there
 _TFLITE_GPU = (*_TFLITE, CASCADE_MEANS)
 
-_INT8_NOT_YET = "int8 that keeps the matte is not built yet: use fp16 or fp32"
 _INT8_ON_GPU = "int8 is for CPUs: GPUs compute these networks in fp16, so int8 would only lose quality there"
+_W8_ON_TFLITE_GPU = "the GPU delegates refuse weights with a scale a channel (DEQUANTIZE version 5): use fp16"
+_W8_ON_VULKAN = "its weights become fp16 on the way to the GPU: only the file would be smaller, and the matte worse"
+_INTERCHANGE = "onnx is for interchange: its consumers choose their own precision, so it is written in fp32"
 
 TARGETS: tuple[Target, ...] = (
     Target(
@@ -140,8 +171,9 @@ TARGETS: tuple[Target, ...] = (
         "cpu",
         TFLITE,
         _TFLITE_CPU,
-        {"fp32": FP32, "fp16": FP16},
-        {"int8": _INT8_NOT_YET},
+        {"fp32": FP32, "fp16": FP16, "int8": INT8, "w8": W8},
+        {},
+        choices=TFLITE_CPU_CHOICES,
     ),
     Target(
         "tflite-gpu",
@@ -150,9 +182,20 @@ TARGETS: tuple[Target, ...] = (
         TFLITE,
         _TFLITE_GPU,
         {"fp16": FP16, "fp32": FP32},
-        {"int8": _INT8_ON_GPU},
+        {"int8": _INT8_ON_GPU, "w8": _W8_ON_TFLITE_GPU},
     ),
-    Target("ncnn-cpu", "ncnn", "cpu", NCNN, _COMMON, {"fp16": FP16, "fp32": FP32}, {"int8": _INT8_NOT_YET}),
+    Target(
+        "ncnn-cpu",
+        "ncnn",
+        "cpu",
+        NCNN,
+        _NCNN_CPU,
+        {"fp16": FP16, "fp32": FP32, "int8": INT8, "w8": W8},
+        {},
+        finish=avoid_winograd,
+        notes=describe_avoided,
+        choices=NCNN_CPU_CHOICES,
+    ),
     Target(
         "ncnn-vulkan",
         "ncnn on Vulkan",
@@ -160,7 +203,7 @@ TARGETS: tuple[Target, ...] = (
         NCNN,
         _COMMON,
         {"fp16": FP16, "fp32": FP32},
-        {"int8": _INT8_ON_GPU},
+        {"int8": _INT8_ON_GPU, "w8": _W8_ON_VULKAN},
         cautious="gpu-fp32",
     ),
     Target(
@@ -170,10 +213,7 @@ TARGETS: tuple[Target, ...] = (
         ONNX,
         _COMMON,
         {"fp32": FP32},
-        {
-            "fp16": "onnx is for interchange: its consumers choose their own precision, so it is written in fp32",
-            "int8": "onnx is for interchange: its consumers choose their own precision, so it is written in fp32",
-        },
+        {"fp16": _INTERCHANGE, "int8": _INTERCHANGE, "w8": _INTERCHANGE},
     ),
 )
 

@@ -33,9 +33,9 @@ def grey() -> np.ndarray:
 
 def test_a_network_starts_from_its_initial_state_and_gets_its_alpha_back(grey: np.ndarray) -> None:
     contestant = network_contestant(LoadedNetwork(SPEC, "here", Fading(), None, SIZE))
-    assert contestant.fed_back == ("previous_alpha",)
-    first, alpha = contestant.matte(grey)
-    second, _ = contestant.matte(grey, alpha)
+    assert contestant.fed_back == {"previous_alpha": "alpha"}
+    first, outputs = contestant.matte(grey)
+    second, _ = contestant.matte(grey, outputs)
     assert first.shape == second.shape == grey.shape[:2]
     np.testing.assert_allclose(first, 0.2, atol=1e-6)
     np.testing.assert_allclose(second, 0.3, atol=1e-6)
@@ -50,4 +50,4 @@ def test_a_network_is_named_with_the_hash_of_its_weights(grey: np.ndarray) -> No
 def test_values_that_are_no_numbers_are_refused(grey: np.ndarray) -> None:
     contestant = network_contestant(LoadedNetwork(SPEC, "here", Fading(), None, SIZE))
     with pytest.raises(QualityError, match="not numbers"):
-        contestant.matte(grey, np.full((1, 1, *SIZE), np.nan, np.float32))
+        contestant.matte(grey, {"alpha": np.full((1, 1, *SIZE), np.nan, np.float32)})

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from android_bench.choose_device import parse_devices
 from mobile_matting_export import doctor
 from mobile_matting_export.cli.doctor import doctor as doctor_command
-from mobile_matting_export.doctor import Finding, examine, parse_devices, read_pins
+from mobile_matting_export.doctor import Finding, examine, read_pins
 
 FakeAdb = Callable[[str], None]
 
@@ -38,11 +39,11 @@ def listing(*lines: str) -> str:
 
 
 def phones() -> Finding:
-    return doctor._examine_adb()
+    return doctor._examine_adb(parse_devices)
 
 
 def test_everything_is_examined_and_every_fault_has_a_remedy(tmp_path: Path) -> None:
-    findings = {finding.name: finding for finding in examine(tmp_path)}
+    findings = {finding.name: finding for finding in examine(parse_devices, tmp_path)}
     assert {"Python", "torch", "ncnn", "Vulkan device (ncnn)", "Android phones (adb)"} <= findings.keys()
     assert {"bundled weights", "output folder", "extra [tensorflow]"} <= findings.keys()
     assert "pytest" not in findings
@@ -54,7 +55,7 @@ def test_everything_is_examined_and_every_fault_has_a_remedy(tmp_path: Path) -> 
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from mobile_matting_export.doctor import examine; examine();"
+        "import sys; from mobile_matting_export.doctor import examine; examine(lambda text: []);"
         "print([name for name in ('torch', 'numpy', 'cv2', 'ncnn', 'tensorflow', 'onnx') if name in sys.modules])"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
@@ -110,31 +111,34 @@ def test_an_adb_of_another_architecture_is_told(adb: FakeAdb, tmp_path: Path) ->
     assert "cannot be run" in phones().found
 
 
-def test_daemon_messages_and_states_of_several_words_are_parsed() -> None:
-    text = (
-        "* daemon not running; starting now at tcp:5037\n* daemon started successfully\n"
-        "List of devices attached\n"
-        f"{PHONE}\n"
-        "0123456789     no permissions (user in plugdev group; wrong udev rules?); see [http://x] usb:1-2\n"
-        "emulator-5554\toffline\n\n"
+def test_daemon_messages_and_states_of_several_words_are_read(adb: FakeAdb) -> None:
+    adb(
+        "echo '* daemon not running; starting now at tcp:5037'; echo '* daemon started successfully'\n"
+        + listing(
+            "0123456789     no permissions (user in plugdev group; wrong udev rules?); see [http://x] usb:1-2",
+            "emulator-5554\toffline",
+        )
     )
-    assert parse_devices(text) == [
-        ("R5CT60XYZ", "device", "SM_G991B"),
-        ("0123456789", "no permissions", ""),
-        ("emulator-5554", "offline", ""),
-    ]
-    assert parse_devices("error: protocol fault") == []
+    finding = phones()
+    assert finding.status == "warning" and "udev" in finding.remedy
+    assert finding.found == "0123456789 (no permissions), emulator-5554 (offline)"
 
 
-def test_a_recorded_listing_is_parsed(shared: Path) -> None:
-    assert parse_devices((shared / "fixtures/adb/devices_l.txt").read_text()) == [
-        ("R5CX00DEMO1", "device", "Demo_S23"),
-        ("0A1B2C3D4E5F", "unauthorized", ""),
-        ("127.0.0.1:6005", "offline", ""),
-        ("127.0.0.1:6006", "recovery", "FAKE"),
-        ("emulator-5554", "device", "sdk_demo"),
-        ("192.168.1.20:5555", "device", ""),
-    ]
+def test_a_recorded_listing_is_read(adb: FakeAdb, shared: Path) -> None:
+    adb(f"exec /bin/cat '{shared / 'fixtures/adb/devices_l.txt'}'")
+    finding = phones()
+    assert finding.status == "ok"
+    assert finding.found == (
+        "Demo_S23 R5CX00DEMO1 (device), 0A1B2C3D4E5F (unauthorized), 127.0.0.1:6005 (offline), "
+        "FAKE 127.0.0.1:6006 (recovery), sdk_demo emulator-5554 (device), 192.168.1.20:5555 (device)"
+    )
+
+
+def test_the_command_reads_listings_as_bench_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[object] = []
+    monkeypatch.setattr(doctor, "examine", lambda parse: handed.append(parse) or [])
+    assert CliRunner().invoke(doctor_command, []).exit_code == 0
+    assert handed == [parse_devices]
 
 
 def test_pins_are_read_by_normalized_name() -> None:
@@ -175,7 +179,7 @@ def test_the_remedy_for_an_extra_is_a_verb_in_a_checkout_and_pip_elsewhere(
 
 def test_brackets_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = Finding("extra [tensorflow]", "missing", "without [bold]x", "pip install 'mmexport[tensorflow]'")
-    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    monkeypatch.setattr(doctor, "examine", lambda parse: [finding])
     shown = CliRunner().invoke(doctor_command, []).stdout
     for words in (finding.name, finding.found, finding.remedy):
         assert words in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,15 @@ SPEC = ImageSpec()
 def brightness(gain: float = 1.0, title: str = "grey", fed_back: tuple[str, ...] = ()) -> Contestant:
     """A network that takes how bright a pixel is for its alpha, and adds a tenth of the last alpha."""
 
-    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         alpha = inputs["image"].mean(axis=1, keepdims=True) * gain
-        return alpha + 0.1 * inputs["before"] if "before" in inputs else alpha
+        return {"alpha": alpha + 0.1 * inputs["before"] if "before" in inputs else alpha}
 
     def first(picture: np.ndarray) -> dict[str, np.ndarray]:
         inputs = {"image": to_input(picture, SPEC, SIZE)}
         return inputs | {name: np.zeros((1, 1, *SIZE), np.float32) for name in fed_back}
 
-    return Contestant(title, {"artifact": title}, "here", SPEC, first, run, fed_back)
+    return Contestant(title, {"artifact": title}, "here", SPEC, first, run, dict.fromkeys(fed_back, "alpha"))
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_the_cards_score_leaves_the_bars_of_a_letterbox_out(greys: Path) -> None
     spec = ImageSpec(resize="letterbox", fill=128)
     wide = brightness()
     square = Contestant(
-        wide.title, {}, "", spec, lambda picture: {"image": to_input(picture, spec, (32, 32))}, wide.run, ()
+        wide.title, {}, "", spec, lambda picture: {"image": to_input(picture, spec, (32, 32))}, wide.run, {}
     )
     scores = score_at_input_size(square, read_data_set(greys, "stills"))
     assert max(scores["mad"].values()) < 1e-6 and min(scores["iou"].values()) == 1.0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from mobile_matting_export.fit import Search, fit_network, legal_sizes
 from mobile_matting_export.network import check_size, find_spec
 from mobile_matting_export.networks import ALL
 from mobile_matting_export.targets import find_target
+from mobile_matting_export.time_here import FAST, INCONCLUSIVE, SLOW, WRONG, Timing
 
 
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.name)
@@ -35,6 +37,11 @@ def test_a_wide_input_keeps_its_aspect() -> None:
     assert all(abs(w / h - 4 / 3) < 0.2 for h, w in legal_sizes(wide))
 
 
+def by_area_timer(artifacts: Sequence[Any], min_fps: float) -> list[Timing]:
+    times = [one.size[0] * one.size[1] / 4096 for one in artifacts]
+    return [Timing(ms, FAST if 1000 / ms >= min_fps else SLOW) for ms in times]
+
+
 @pytest.fixture
 def by_area(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Nothing is converted: a frame takes a millisecond per 4096 pixels. The sizes converted, in order."""
@@ -46,11 +53,8 @@ def by_area(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
             raise QualityError("not the same matte")
         return [SimpleNamespace(folder=job.output, size=network.size)]
 
-    def time_all(artifacts: Sequence[SimpleNamespace], repeats: int) -> list[float]:
-        return [one.size[0] * one.size[1] / 4096 for one in artifacts]
-
     monkeypatch.setattr(fitting, "convert_network", convert)
-    monkeypatch.setattr(fitting, "_time_in_turns", time_all)
+    monkeypatch.setattr(fitting, "time_here", by_area_timer)
     monkeypatch.setattr(
         fitting, "_qualities", lambda artifacts, full, clips: ([{"mad": 0.0}] * len(artifacts), None, "")
     )
@@ -77,7 +81,7 @@ def test_the_largest_fast_size_is_found_without_trying_all(
     assert found.chosen is not None and found.chosen.size == expected
     assert len(by_area) <= 5 and len(set(by_area)) == len(by_area)
     missed = [point for point in found.points if point.size == (160, 160)]
-    assert all(point.missed and not point.reaches(1) for point in missed)
+    assert all(point.missed and not point.reaches for point in missed)
 
 
 def test_nothing_is_chosen_when_all_are_too_slow(by_area: list[tuple[int, int]], tmp_path: Path) -> None:
@@ -96,9 +100,35 @@ def test_a_target_on_a_gpu_is_refused(tmp_path: Path) -> None:
         fit_network(load, replace(search(30, tmp_path), target=find_target("tflite-gpu")))  # type: ignore[arg-type]
 
 
-def test_a_phone_is_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["fit", "mmnet", "--device", "SERIAL"]) == 2
-    assert "--device host fits on this machine" in capsys.readouterr().err
+def test_a_phone_times_what_runs_on_its_gpu(by_area: list[tuple[int, int]], tmp_path: Path) -> None:
+    asked = replace(search(100, tmp_path), target=find_target("tflite-gpu"), timer=by_area_timer)
+    found = fit_network(load, asked)  # type: ignore[arg-type]
+    assert found.chosen is not None and found.chosen.size == (192, 192)
+
+
+def test_a_size_whose_time_is_inconclusive_counts_as_too_slow(by_area: list[tuple[int, int]], tmp_path: Path) -> None:
+    def noisy(artifacts: Sequence[Any], min_fps: float) -> list[Timing]:
+        timed = by_area_timer(artifacts, min_fps)
+        return [
+            Timing(timing.ms, INCONCLUSIVE, "noisy") if one.size == (192, 192) else timing
+            for one, timing in zip(artifacts, timed, strict=True)
+        ]
+
+    found = fit_network(load, search(100, tmp_path, timer=noisy))  # type: ignore[arg-type]
+    assert found.chosen is not None and found.chosen.size == (128, 128)
+    assert [point.size for point in found.points if point.doubtful] == [(192, 192)]
+
+
+def test_a_size_whose_matte_is_wrong_on_the_phone_is_missed(by_area: list[tuple[int, int]], tmp_path: Path) -> None:
+    def wrong(artifacts: Sequence[Any], min_fps: float) -> list[Timing]:
+        return [
+            Timing(timing.ms, WRONG, "not the network's alpha") if one.size == (256, 256) else timing
+            for one, timing in zip(artifacts, by_area_timer(artifacts, min_fps), strict=True)
+        ]
+
+    found = fit_network(load, search(1, tmp_path, timer=wrong))  # type: ignore[arg-type]
+    assert found.points[0].missed == "not the network's alpha" and found.points[0].artifact is None
+    assert found.chosen is not None and found.chosen.size == (224, 224)
 
 
 @pytest.mark.toolchain

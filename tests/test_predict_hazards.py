@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from mobile_matting_export.artifact import Artifact, describe_files, write_json
+from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.tflite import TFLITE
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.inspect_artifact import inspect_artifact
-from mobile_matting_export.predict_hazards import describe_hazards, predict_hazards
+from mobile_matting_export.networks.spec import ImageSpec
+from mobile_matting_export.predict_hazards import describe_hazards, predict_file_hazards, predict_hazards
 
 SIZE = (24, 32)
 
@@ -57,8 +60,33 @@ def test_bundled_photographs_show_an_artifacts_hazards(artifact: Artifact) -> No
     assert inspect_artifact(artifact.folder).hazards == (hazard,)
 
 
-def test_a_file_alone_has_no_known_inputs(artifact: Artifact) -> None:
-    assert inspect_artifact(artifact.files[0]).hazards == ()
+def test_an_artifacts_file_is_told_by_the_manifest_beside_it(artifact: Artifact) -> None:
+    assert inspect_artifact(artifact.files[0]) == replace(
+        inspect_artifact(artifact.folder), title="loud.tflite", files=(str(artifact.files[0]),)
+    )
+
+
+def test_a_file_alone_needs_to_be_told_how_a_picture_enters(artifact: Artifact, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.tflite"
+    alone.write_bytes(artifact.files[0].read_bytes())
+    (tmp_path / "manifest.json").write_text("{}")  # somebody else's
+    told = inspect_artifact(alone)
+    assert told.hazards == () and "--mean and --scale say it" in told.graph.notes[-1]
+    assert inspect_artifact(alone, image=ImageSpec()).hazards == predict_hazards(artifact)
+    darker = ImageSpec(scale=(1 / 2550, 1 / 2550, 1 / 2550))
+    assert inspect_artifact(alone, image=darker).hazards == (), "a tenth of the brightness overflows nothing"
+
+
+def test_an_artifact_knows_better_how_a_picture_enters(artifact: Artifact) -> None:
+    with pytest.raises(UsageError, match="its manifest says it"):
+        inspect_artifact(artifact.folder, image=ImageSpec())
+
+
+def test_hazards_of_a_file_that_takes_no_picture_are_refused(artifact: Artifact) -> None:
+    graph = inspect_artifact(artifact.files[0]).graph
+    grey = replace(graph, tensors=(replace(graph.tensors[graph.inputs[0]], shape=(1, 24, 32, 1)),), inputs=(0,))
+    with pytest.raises(UsageError, match="takes 1x24x32x1, not one picture"):
+        predict_file_hazards(artifact.files[0], grey, ImageSpec())
 
 
 def test_hazards_are_told_in_one_sentence(artifact: Artifact) -> None:

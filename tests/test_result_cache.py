@@ -86,6 +86,20 @@ def test_the_longest_unused_go_first(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in cache.folder.iterdir()) == ["first", "third"]
 
 
+def test_what_is_no_entry_stays(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path / "cache", max_bytes=1500)
+    runner = cache.folder / "runners" / "litert" / "benchmark_model"
+    runner.parent.mkdir(parents=True)
+    runner.write_bytes(b"x" * 5000)
+    for folder in (runner.parent.parent, runner.parent):
+        os.utime(folder, (1, 1))
+    keep(cache, "first", b"x" * 1000)
+    os.utime(cache.folder / "first", (2, 2))
+    keep(cache, "second", b"x" * 1000)
+    assert sorted(entry.name for entry in cache.folder.iterdir()) == ["runners", "second"]
+    assert runner.is_file()
+
+
 def test_what_a_killed_process_left_goes_after_a_day(cache: ResultCache) -> None:
     old, new = cache.folder / ".old", cache.folder / ".new"
     old.mkdir(parents=True)

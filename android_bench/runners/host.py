@@ -19,11 +19,13 @@ from android_bench.runners.runner import (
     RunnerFailed,
     require_success,
 )
+from android_bench.runners.tflite import with_cpu_kernels
 
 _FIELDS = (
     *("mean_ms", "median_ms", "min_ms", "max_ms", "p5_ms", "p90_ms", "p95_ms", "std_ms", "init_ms", "first_ms"),
     *("runs", "warmup_runs", "cpu_share"),
 )
+_PROOF = "a process of this computer without a GPU delegate"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class HostRunner:
             "runtime": self.runtime,
             "files": launch.files,
             "inputs": [{"name": tensor.name, "shape": tensor.shape, "dtype": tensor.dtype} for tensor in job.inputs],
-            "output": job.output.name,
+            "outputs": [tensor.name for tensor in job.all_outputs],
             "precision": job.precision,
             "threads": launch.threads,
             "runs": launch.runs,
@@ -64,7 +66,13 @@ class HostRunner:
             raise RunnerFailed("truncated-output", "the worker process printed no result", output=output.text) from None
         if not measured.runs or not measured.mean_ms:
             raise RunnerFailed("no-runs", "the worker process timed no run", output=output.text)
-        findings = speed_findings(job, launch, measured, output.wall_s)
+        if self.runtime == "ncnn":
+            measured = replace(measured, cpu_kernels="ncnn")
+        else:
+            measured = with_cpu_kernels(job, measured, output.text)
+        # whatever the text says: the worker opens no other device
+        measured = replace(measured, proof=measured.proof or _PROOF)
+        findings = measured.findings + speed_findings(job, launch, measured, output.wall_s)
         if job.accelerator == "gpu":
             findings += (Finding("cpu-instead-of-gpu", "this computer runs on its CPU, the GPU was asked for"),)
         return replace(measured, findings=findings)

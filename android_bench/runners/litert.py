@@ -21,7 +21,7 @@ from android_bench.runners.runner import (
     RunnerFailed,
     require_success,
 )
-from android_bench.runners.tflite import benchmark_command, read_numbers
+from android_bench.runners.tflite import benchmark_command, read_numbers, with_cpu_kernels
 
 _ALONE = ("--use_gpu=true", "--use_cpu=false", "--require_full_delegation=true")
 _LINE = re.compile(r"(Model initialization|Warmup \(\w+\)|Inference \(\w+\)):\s+([\d.e+]+)(?: ms)?(?: \((\d+) runs\))?")
@@ -47,7 +47,8 @@ class LitertRunner:
         """The measurement, and what is wrong with it."""
         require_success(self.program, output)
         measured = read_numbers(self.program, output) if output.result else _from_text(self.program, output.text)
-        findings: tuple[Finding, ...] = ()
+        measured = with_cpu_kernels(job, measured, output.text)
+        findings = measured.findings
         if job.accelerator == "gpu":
             measured = replace(measured, delegation="full", proof=f"{' '.join(_ALONE)}, status 0")
         if measured.median_ms is None:

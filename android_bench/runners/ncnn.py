@@ -71,6 +71,8 @@ class NcnnRunner:
         echoed = {key: int(value) for key, value in _ECHO.findall(text)}
         vulkan = _VULKAN.search(text)
         on_gpu = vulkan is not None and echoed.get("gpu_device", -1) >= 0
+        # ncnn has one set of CPU kernels; the echo says that no device was taken
+        on_cpu = "gpu_device = -1" if job.accelerator == "cpu" and echoed.get("gpu_device") == -1 else ""
         measured = Measurement(
             source="text",
             name=name,
@@ -80,7 +82,8 @@ class NcnnRunner:
             max_ms=high,
             warmup_runs=_WARMUP_RUNS[job.accelerator],
             delegation="unknown" if on_gpu else "none",
-            proof=vulkan[1] if vulkan is not None and on_gpu else "",
+            proof=vulkan[1] if vulkan is not None and on_gpu else on_cpu,
+            cpu_kernels="ncnn" if on_cpu else "unknown",
             gpu_name=vulkan[2] if vulkan is not None and on_gpu else "",
         )
         findings = _findings(job, launch, echoed, on_gpu) + speed_findings(job, launch, measured, output.wall_s)

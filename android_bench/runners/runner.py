@@ -99,8 +99,9 @@ class Measurement:
     """One launch, in milliseconds a frame; what a runner does not tell is None.
 
     ``source`` is ``result file`` or ``text``; ``delegation`` is what the text says of the GPU delegate;
-    ``proof`` is the sentence or line that proves the accelerator, empty without one; ``cpu_share`` is which part of its
-    cores the runner got, 1 on a machine with nothing else to do.
+    ``proof`` is the sentence or line that proves the accelerator, empty without one; ``cpu_kernels`` is what ran on the
+    CPU (``xnnpack``, ``plain``, ``ncnn``), ``cpu_nodes`` of ``graph_nodes`` operations; ``cpu_share`` is which part of
+    its cores the runner got, 1 on a machine with nothing else to do.
     """
 
     source: str
@@ -120,6 +121,9 @@ class Measurement:
     kernels: int | None = None
     proof: str = ""
     gpu_name: str = ""
+    cpu_kernels: str = "unknown"
+    cpu_nodes: int | None = None
+    graph_nodes: int | None = None
     name: str = ""
     cpu_share: float | None = None
     findings: tuple[Finding, ...] = field(default=())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from android_bench.job import Job
 from android_bench.runners.check_speed import speed_findings
+from android_bench.runners.read_cpu_kernels import cpu_findings, read_cpu_kernels
 from android_bench.runners.result_file import read_result
 from android_bench.runners.runner import (
     Command,
@@ -62,6 +63,7 @@ class TfliteRunner:
         measured = read_numbers(self.program, output)
         delegation, kernels, proof = read_delegation(output.text)
         measured = replace(measured, delegation=delegation, kernels=kernels, proof=proof)
+        measured = with_cpu_kernels(job, measured, output.text)
         findings = _gpu_findings(job, measured) + speed_findings(job, launch, measured, output.wall_s)
         return replace(measured, findings=measured.findings + findings)
 
@@ -193,7 +195,24 @@ def read_delegation(text: str) -> tuple[Delegation, int | None, str]:
     return "none", None, ""
 
 
+def with_cpu_kernels(job: Job, measured: Measurement, text: str) -> Measurement:
+    """A time of the CPU with what the text says of its kernels, its proof, and what to know about it."""
+    if job.accelerator != "cpu":
+        return measured
+    found = read_cpu_kernels(text)
+    return replace(
+        measured,
+        cpu_kernels=found.kernels,
+        cpu_nodes=found.nodes,
+        graph_nodes=found.graph_nodes,
+        proof=found.proof,
+        findings=measured.findings + cpu_findings(found),
+    )
+
+
 def _gpu_findings(job: Job, measured: Measurement) -> tuple[Finding, ...]:
+    if job.accelerator == "cpu" and measured.delegation in ("full", "partial"):
+        return (Finding("gpu-instead-of-cpu", "the GPU ran the network or a part of it: this is not a CPU time"),)
     if job.accelerator != "gpu" or measured.delegation == "full":
         return ()
     if measured.delegation == "partial":

@@ -65,7 +65,11 @@ from mobile_matting_export.cli.common import Output, output_options
     "--runner-name", type=click.Choice(["tflite", "litert", "ncnn"]), help="Which runner, where the file does not tell."
 )
 @click.option("--adb-server", help="host:port of an adb server; default: adb's own environment variables.")
-@click.option("--report", help="Write the report (JSON) here; several phones: a folder, or a name with {device} in it.")
+@click.option(
+    "--report",
+    help="Write the report (JSON) here. One phone: a file; several phones: a folder, or a name with {device} in it. "
+    "What is there as the other kind is refused before anything is measured.",
+)
 @click.option("--junit", help="Write JUnit XML here.")
 @click.option("--history", help="Append a line per result (JSON lines) to this file; `mmexport history` plots it.")
 @click.option("--markdown", help="Write a summary for a CI page here.")
@@ -95,13 +99,15 @@ def bench(artifact: tuple[str, ...], device: tuple[str, ...], all_devices: bool,
       mmexport bench --device host --min-fps 30
       mmexport bench --all-devices --min-fps 30 --report reports
     """
+    from android_bench.adb import find_phone
     from android_bench.gate import Budget
     from android_bench.judged import judge_report
     from android_bench.keep_history import append_history, history_lines
     from android_bench.report import forget_report
-    from mobile_matting_export.cli.bench_fleet import bench_on_fleet, place_report
+    from mobile_matting_export.cli.bench_fleet import bench_on_fleet
     from mobile_matting_export.cli.bench_output import finish
     from mobile_matting_export.cli.bench_run import run_bench
+    from mobile_matting_export.cli.place_report import PLACE, report_path
     from mobile_matting_export.errors import UsageError
 
     budget = None if flags["min_fps"] is None else Budget(flags["min_fps"], flags["pre_post_ms"])
@@ -114,10 +120,15 @@ def bench(artifact: tuple[str, ...], device: tuple[str, ...], all_devices: bool,
     if all_devices or len(serials) > 1:
         bench_on_fleet(artifacts, serials, flags, budget, output)
         return
-    if flags["report"] and "{device}" not in flags["report"]:
-        forget_report(Path(flags["report"]))
-    report = run_bench(artifacts, serials[0] if serials else None, flags, budget, output)
+    serial = serials[0] if serials else None
+    if flags["report"]:
+        if serial is None and PLACE in flags["report"]:
+            serial = find_phone(None, server=flags["adb_server"])
+        # before anything is measured: what cannot be written there would be lost
+        path = report_path(flags["report"], serial or "")
+        forget_report(path)
+        flags["report"] = str(path)
+    report = run_bench(artifacts, serial, flags, budget, output)
     if flags["history"]:
         append_history(Path(flags["history"]), history_lines(report, budget))
-    flags["report"] = place_report(flags["report"], report["device"]["serial"])
     finish(output, [judge_report(report, flags["report"] or "this run", budget)], budget, flags, report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.cli.bench_output import finish
 from mobile_matting_export.cli.bench_run import HOST, make_jobs, make_request, with_defaults
 from mobile_matting_export.cli.common import Output
+from mobile_matting_export.cli.place_report import report_paths
 from mobile_matting_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from android_bench.judged import Judged
 
 FLEET_SCHEMA = "mmexport.fleet/1"
-_PLACE = "{device}"
 
 
 def bench_on_fleet(
@@ -93,36 +92,6 @@ def _store(member: Member, path: Path | None, history: str | None, budget: Budge
     if history:
         append_history(Path(history), history_lines(member.report, budget))
     return None if path is None else str(path)
-
-
-def report_paths(asked: str | None, serials: Sequence[str]) -> dict[str, Path]:
-    """Where each phone's report goes: a folder gets ``<serial>.json``; a name with ``{device}`` gets the serial there.
-
-    Raises:
-        UsageError: one file for several phones, or two phones with one file.
-    """
-    if not asked:
-        return {}
-    if _PLACE not in asked and Path(asked).suffix == ".json":
-        raise UsageError(
-            f"--report {asked} is one file, each phone has a report: name a folder, or put {_PLACE} into the name, "
-            f"as in {Path(asked).stem}-{_PLACE}.json"
-        )
-    pattern = asked if _PLACE in asked else str(Path(asked) / f"{_PLACE}.json")
-    paths = {serial: Path(pattern.replace(_PLACE, file_name(serial))) for serial in serials}
-    if len(set(paths.values())) < len(paths):
-        raise UsageError(f"--report {asked}: two of {', '.join(serials)} would be one file; bench them one by one")
-    return paths
-
-
-def place_report(asked: str | None, serial: str) -> str | None:
-    """Where the report of a single phone goes: the file named, with the serial for ``{device}`` if that is in it."""
-    return asked.replace(_PLACE, file_name(serial)) if asked else None
-
-
-def file_name(serial: str) -> str:
-    """A serial as part of a file's name: what is not a letter, digit, dot, dash or underscore becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", serial)
 
 
 def _result(

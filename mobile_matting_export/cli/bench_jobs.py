@@ -64,6 +64,8 @@ def make_job(artifact: Artifact, accelerator: str | None) -> Job:
             sha256=sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest(),
             inputs=tuple(_tensor(entry, name) for entry, name in _named(artifact, runtime)),
             output=_tensor(manifest["outputs"][0], manifest["outputs"][0]["name"]),
+            # the alpha is first in the manifest and in the file; both have the new values of states behind it
+            outputs=tuple(_tensor(entry, entry["name"]) for entry in manifest["outputs"]),
             macs=int(manifest["cost"]["macs"]),
             limits=ParityLimits(limits["max_abs"], limits["mad"]),
         )
@@ -89,15 +91,24 @@ def add_frames(artifact: Artifact, job: Job, folder: Path, announce: Callable[[s
     cases: list[ParityCase] = []
     for number, case in enumerate(make_cases(loaded)):
         files = tuple(
-            _write(folder / f"{number}-{place}.raw", value, tensor)
+            write_frame(folder / f"{number}-{place}.raw", value, tensor)
             for place, (value, tensor) in enumerate(zip(case.inputs.values(), job.inputs, strict=True))
         )
-        cases.append(ParityCase(case.name, files, _write(folder / f"{number}-alpha.raw", case.alpha, job.output)))
+        cases.append(
+            ParityCase(case.name, files, write_frame(folder / f"{number}-alpha.raw", case.alpha, job.output.as_real()))
+        )
     return replace(job, cases=tuple(cases))
 
 
-def _write(path: Path, nchw: Any, tensor: Tensor) -> Path:
+def write_frame(path: Path, nchw: Any, tensor: Tensor) -> Path:
+    """Write a float32 1xCxHxW array as the raw numbers of ``tensor``, in its layout and type; returns ``path``."""
+    import numpy as np
+
+    from mobile_matting_export.formats.tflite.eight_bit import EightBit
+
     arranged = nchw.transpose(0, 2, 3, 1) if tensor.layout == "NHWC" else nchw
+    if tensor.dtype != "float32":
+        arranged = EightBit(np.dtype(tensor.dtype), tensor.scale, tensor.zero_point).store(arranged)
     arranged.astype(tensor.dtype).tofile(path)
     return path
 
@@ -112,7 +123,9 @@ def _named(artifact: Artifact, runtime: str) -> list[tuple[dict[str, Any], str]]
 def _tensor(entry: dict[str, Any], name: str) -> Tensor:
     from android_bench.job import Tensor
 
-    return Tensor(name, tuple(entry["shape"]), entry["layout"], entry["dtype"])
+    stored = entry.get("quantization", {})
+    scale, zero_point = float(stored.get("scale", 1)), int(stored.get("zero_point", 0))
+    return Tensor(name, tuple(entry["shape"]), entry["layout"], entry["dtype"], scale, zero_point)
 
 
 def _runtime(artifact: Artifact) -> str:

@@ -29,7 +29,7 @@ def finish(
 
     ``files``: ``report``, ``junit``, ``markdown``, each a path or None. ``verdict``: of them all; None: ``overall``.
     """
-    from android_bench.judged import overall
+    from android_bench.judged import measured_only, overall, unmeasured
     from android_bench.junit import junit_xml
     from android_bench.markdown import markdown_summary
     from android_bench.report import write_report, write_text
@@ -41,11 +41,15 @@ def finish(
         write_text(Path(files["junit"]), junit_xml(judged))
     if files.get("markdown"):
         write_text(Path(files["markdown"]), markdown_summary(judged, budget, verdict))
-    output.result(result, lambda: _tables(judged, budget))
+    shown = measured_only(judged)
+    if shown or output.style == "json":
+        output.result(result, lambda: _tables(shown, budget))
     if verdict.exit_code:
         # no raise of an error: the result is on stdout already, and with --json nothing may follow it there
-        for reason in verdict.reasons:
-            click.echo(f"mmexport: {verdict.outcome}: {reason}", err=True)
+        told = [(verdict.outcome, reason) for reason in verdict.reasons]
+        # a file that is no report has no row in the table: its sentence is told whatever else was graver
+        for outcome, reason in dict.fromkeys([*told, *unmeasured(judged)]):
+            click.echo(f"mmexport: {outcome}: {reason}", err=True)
         raise click.exceptions.Exit(verdict.exit_code)
 
 
@@ -92,10 +96,9 @@ def _table(judged: Sequence[Judged], budget: Budget | None) -> RenderableType:
 
 
 def _accelerator(result: Mapping[str, Any]) -> str:
-    if not result:
-        return "-"  # no report
     name = f"{result.get('accelerator', '?')} x{result.get('threads', '?')}"
-    return name if result.get("accelerator_proved") else f"{name}, not proved"
+    proved = result.get("accelerator_proved")
+    return name if proved is True else f"{name}, not told" if proved == "unknown" else f"{name}, not proved"
 
 
 def _ms(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.cli.bench_jobs import add_frames, make_job
 from mobile_matting_export.cli.common import Output
+from mobile_matting_export.cli.list_runners import runners_folder
 
 if TYPE_CHECKING:
     from android_bench.gate import Budget
@@ -85,6 +86,7 @@ def make_request(device: str | None, flags: Mapping[str, Any], budget: Budget | 
         budget=budget,
         runner=None if flags["runner"] is None else Path(flags["runner"]),
         runner_name=flags["runner_name"],
+        fetched=runners_folder(),
         adb_server=flags["adb_server"],
         clocks=flags["clocks"],
         settings=Settings(runs=flags["runs"] or settings.runs, seconds=settings.seconds, warmup_s=settings.warmup_s),

@@ -11,13 +11,13 @@ from click.core import ParameterSource
 
 from mobile_matting_export.cli.common import NumbersType, Output, SizeType, output_options
 from mobile_matting_export.cli.config import DESCRIPTION_KEYS
+from mobile_matting_export.cli.int8_options import int8_options
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from mobile_matting_export.artifact import Artifact
     from mobile_matting_export.network import InputKind
     from mobile_matting_export.networks.spec import ImageSpec
+    from mobile_matting_export.quantization.io_kind import IoKind
+    from mobile_matting_export.quantization.ranges import Method
 
 DEFAULT_NETWORK = "mmnet"
 
@@ -38,7 +38,12 @@ DEFAULT_NETWORK = "mmnet"
     envvar="MMEXPORT_CHECKPOINT",
     help=".pt .pth .ckpt .safetensors; default: bundled weights.",
 )
-@click.option("--precision", "-p", envvar="MMEXPORT_PRECISION", help="fp32 or fp16; default: the target's own.")
+@click.option(
+    "--precision",
+    "-p",
+    envvar="MMEXPORT_PRECISION",
+    help="fp32, fp16, int8 or w8 (8-bit weights, float arithmetic); default: the target's own.",
+)
 @click.option("--size", type=SizeType(), envvar="MMEXPORT_SIZE", help="Input size; default: the network's usual one.")
 @click.option("--mean", type=NumbersType(), envvar="MMEXPORT_MEAN", help="Subtracted from pixels 0..255, per channel.")
 @click.option(
@@ -80,7 +85,7 @@ DEFAULT_NETWORK = "mmnet"
     envvar="MMEXPORT_FOREGROUND",
     help="Channel of the person where your own network returns two; default 1.",
 )
-@click.option("--calibration", envvar="MMEXPORT_CALIBRATION", help="Folder of pictures for --precision int8.")
+@int8_options
 @click.option("--images", envvar="MMEXPORT_IMAGES", help="Folder of pictures to verify on; default: bundled samples.")
 @click.option(
     "--max-error",
@@ -130,6 +135,12 @@ DEFAULT_NETWORK = "mmnet"
     envvar="MMEXPORT_ALLOW_FALLBACK",
     help="tflite-gpu: make the file although operations would leave the GPU; else that exits with 3.",
 )
+@click.option(
+    "--autotune",
+    is_flag=True,
+    envvar="MMEXPORT_AUTOTUNE",
+    help="Time other forms of the graph on this computer and keep the fastest; files may differ between machines.",
+)
 @click.option("--force", is_flag=True, help="Replace output folders that mmexport did not make.")
 @output_options
 def convert(
@@ -142,6 +153,11 @@ def convert(
     head: str | None,
     foreground: int,
     calibration: str | None,
+    quality_budget: str | None,
+    ranges: Method | None,
+    tune: float | None,
+    recipe: str | None,
+    io: IoKind | None,
     images: str | None,
     max_error: float | None,
     max_mad: float | None,
@@ -151,6 +167,7 @@ def convert(
     cache: str | None,
     output: Output,
     allow_fallback: bool,
+    autotune: bool,
     force: bool,
     **image_flags: Any,
 ) -> None:
@@ -166,20 +183,26 @@ def convert(
       mmexport convert my_network.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
     """
     from mobile_matting_export.alpha_network import describe_head
+    from mobile_matting_export.cli.convert_output import list_details, summarize, tabulate
+    from mobile_matting_export.cli.read_int8_wish import read_int8_wish
+    from mobile_matting_export.cli.refuse_flags import refuse_flags
     from mobile_matting_export.convert import Job, convert_network
     from mobile_matting_export.errors import UsageError
     from mobile_matting_export.network import load_network
     from mobile_matting_export.result_cache import open_cache
     from mobile_matting_export.targets import TARGETS, find_target, slimmed
+    from mobile_matting_export.time_forms import require_cpu, time_forms_here
 
     _raise_config_error()
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
     names = [name.strip() for given in target for name in given.split(",")]
     rows = tuple(slimmed(find_target(name), slim) for name in dict.fromkeys(names))
-    _refuse_backend(backend, [row.format.name for row in rows])
-    if calibration is not None and precision != "int8":
-        raise UsageError("--calibration is for --precision int8: fp32 and fp16 need none")
+    refuse_flags(rows, backend)
+    if autotune:
+        for row in rows:
+            require_cpu(row)
+    int8 = read_int8_wish(precision, calibration, quality_budget, ranges, recipe, tune, io)
     name = network or DEFAULT_NETWORK
     if _names_another_network_than_the_config():
         given = click.get_current_context()
@@ -201,6 +224,8 @@ def convert(
         input=input_kind,
         fallback="allow" if allow_fallback else "refuse",
         cache=open_cache(cache),
+        int8=int8,
+        time_forms=time_forms_here if autotune else None,
     )
     with output.progress(total=2 + len({row.rewrites for row in rows}) + 3 * len(rows)) as announce:
         loaded = load_network(
@@ -212,13 +237,11 @@ def convert(
             foreground,
         )
         if ".py:" in name:
-            announce(f"{name}: {describe_head(loaded.spec.head)}")
+            announce(f"{name}: {describe_head(loaded.spec.head, loaded.spec.state)}")
         artifacts = convert_network(loaded, job, announce)
-    for artifact in artifacts:
-        for step in artifact.manifest["rewrites"]:
-            for refusal in step["refusals"]:
-                output.detail(f"{artifact.title}: {step['name']}: {refusal}")
-    output.result({"artifacts": [_summary(artifact) for artifact in artifacts]}, lambda: _table(artifacts))
+    for detail in list_details(artifacts):
+        output.detail(detail)
+    output.result({"artifacts": [summarize(artifact) for artifact in artifacts]}, lambda: tabulate(artifacts))
 
 
 _CONFIGURED = (ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
@@ -246,40 +269,3 @@ def _image_spec(network: str, flags: dict[str, Any]) -> ImageSpec | None:
     from mobile_matting_export.networks.spec import ImageSpec
 
     return replace(ImageSpec() if ".py:" in network else find_spec(network).image, **given)
-
-
-def _refuse_backend(backend: str, formats: list[str]) -> None:
-    from mobile_matting_export.errors import UsageError
-
-    if backend == "onnx2tf" and set(formats) != {"tflite"}:
-        raise UsageError("--backend onnx2tf is for TFLite targets only: tflite-cpu, tflite-gpu")
-
-
-def _summary(artifact: Artifact) -> dict[str, Any]:
-    manifest = artifact.manifest
-    return {
-        "folder": str(artifact.folder),
-        "target": manifest["target"],
-        "precision": manifest["precision"],
-        "files": manifest["files"],
-        "parity": manifest["parity"],
-        "cost": {key: manifest["cost"][key] for key in ("params", "macs", "ops")},
-    }
-
-
-def _table(artifacts: list[Artifact]) -> RenderableType:
-    from rich.table import Table
-
-    table = Table("artifact", "size", "ops", "max error", "MAD", "verified on", box=None, pad_edge=False)
-    for artifact in artifacts:
-        manifest, parity = artifact.manifest, artifact.manifest["parity"]
-        size = sum(entry["bytes"] for entry in manifest["files"])
-        table.add_row(
-            str(artifact.folder),
-            f"{size / 1e6:.2f} MB",
-            str(manifest["cost"]["ops"]),
-            f"{parity['max_abs']:.1e}",
-            f"{parity['mad']:.1e}",
-            f"{parity['images']} pictures, {parity['device']}",
-        )
-    return table

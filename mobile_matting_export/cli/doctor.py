@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @output_options
 def doctor(output: Output) -> None:
     """Examine this machine: packages, runtimes, devices; says how to get what is missing."""
+    from android_bench.choose_device import parse_devices
     from mobile_matting_export.doctor import examine
 
-    findings = [*examine(), *_runners()]
+    findings = [*examine(parse_devices), *_runners()]
     output.result({"findings": [asdict(finding) for finding in findings]}, lambda: _table(findings))
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mobile_matting_export.cli.common import Output, SizeType, output_options
+from mobile_matting_export.cli.common import NumbersType, Output, SizeType, output_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mobile_matting_export.inspection import BackendReport, Inspection, Op
+    from mobile_matting_export.inspection import BackendReport, Inspection, Op, Times
+    from mobile_matting_export.networks.spec import ImageSpec
 
+Numbers = tuple[float, float, float]
 # a module's path is told by its end
 _MODULE_WIDTH = 44
 _MOST_MODULES = 3
@@ -22,29 +25,76 @@ _MOST_MODULES = 3
 @click.command()
 @click.argument("artifact")
 @click.option("--size", type=SizeType(), help="Input size of an ncnn file that does not state it.")
+@click.option("--time", "timed", is_flag=True, help="Also time each layer of an ncnn file on this machine's CPU.")
+@click.option("--mean", type=NumbersType(), help="Of a .tflite file without manifest: subtracted from pixels 0..255.")
+@click.option("--scale", type=NumbersType(), help="Of a .tflite file without manifest: factor after the mean.")
+@click.option(
+    "--color",
+    type=click.Choice(["RGB", "BGR"], case_sensitive=False),
+    metavar="[RGB|BGR]",
+    help="Of a .tflite file without manifest: channel order, RGB by default.",
+)
 @click.option("--html", "page", help="Also write a page with the graph coloured by verdict to this file.")
+@click.option("--overlay", help="Also write the verdicts as node data of Model Explorer, a file a backend, here.")
 @output_options
-def inspect(artifact: str, size: tuple[int, int] | None, page: str | None, output: Output) -> None:
+def inspect(
+    artifact: str,
+    size: tuple[int, int] | None,
+    timed: bool,
+    mean: Numbers | None,
+    scale: Numbers | None,
+    color: str | None,
+    page: str | None,
+    overlay: str | None,
+    output: Output,
+) -> None:
     """Say which operations of ARTIFACT each accelerator takes, why not the others, and what would help.
 
     ARTIFACT is a folder made by `mmexport convert`, any .tflite file, or any ncnn .param with its .bin
     beside it. Nothing runs on a phone: the verdicts follow the rules of the releases that are named.
+    Hazards of half precision are found with photographs: a .tflite file without a manifest beside it needs
+    --mean and --scale for them.
 
     \b
-    Example:
+    Examples:
       mmexport inspect build/mmnet/tflite-gpu-fp16 --html inspection.html
+      mmexport inspect build/mmnet/ncnn-cpu-fp16 --time
+      mmexport inspect stranger.tflite --mean 127.5 --scale 1/127.5
     """
     from mobile_matting_export.inspect_artifact import inspect_artifact
 
-    with output.progress(total=1) as announce:
+    image = _image(mean, scale, color)
+    with output.progress(total=2 if timed else 1) as announce:
         announce(f"inspecting {artifact}")
-        inspection = inspect_artifact(Path(artifact), size)
+        inspection = inspect_artifact(Path(artifact), size, image)
+        if timed:
+            from mobile_matting_export.time_operations import time_operations
+
+            announce("timing its operations")
+            inspection = replace(inspection, times=time_operations(inspection))
+    if overlay is not None:
+        from mobile_matting_export.report.model_explorer import write_overlays
+
+        for path in write_overlays(Path(overlay), inspection):
+            output.note(f"node data: {path}")
     if page is not None:
         from mobile_matting_export.report.inspection_page import write_inspection_page
 
         write_inspection_page(Path(page), inspection)
         output.note(f"page: {page}")
     output.result(inspection.to_json(), lambda: _text(inspection))
+
+
+def _image(mean: Numbers | None, scale: Numbers | None, color: str | None) -> ImageSpec | None:
+    """How a picture enters a file without a manifest, None where nothing is said of it."""
+    if mean is None and scale is None and color is None:
+        return None
+    from mobile_matting_export.errors import UsageError
+    from mobile_matting_export.networks.spec import ImageSpec
+
+    if mean is None or scale is None:
+        raise UsageError("--mean and --scale belong together: (pixel - mean) * scale is what the file expects")
+    return ImageSpec(color="BGR" if color == "BGR" else "RGB", mean=mean, scale=scale)
 
 
 def _text(inspection: Inspection) -> RenderableType:
@@ -77,7 +127,9 @@ def _head(inspection: Inspection) -> list[RenderableType]:
         facts.append(f"peak {memory.peak_bytes / 1e6:.1f} MB of tensors at {place.kind} {place.number} ({memory.how})")
     else:
         facts.append(f"memory unknown: {memory.unknown}")
-    return [_plain(f"{inspection.title}: {', '.join(facts)}."), *(_plain(f"Note: {note}.") for note in graph.notes)]
+    lines = [f"{inspection.title}: {', '.join(facts)}.", *(f"Note: {note}." for note in graph.notes)]
+    lines += [] if inspection.times is None else [_about_times(inspection.times)]
+    return list(map(_plain, lines))
 
 
 def _backend(inspection: Inspection, backend: BackendReport) -> list[RenderableType]:
@@ -101,15 +153,41 @@ def _ops(inspection: Inspection) -> RenderableType:
 
     heads = [backend.title for backend in inspection.backends]
     named = ["from module"] if any(op.module for op in inspection.graph.ops) else []
-    table = Table("", "operation", "output", "MACs", *named, *heads, box=None, pad_edge=False)
+    timed = _time_heads(inspection)
+    table = Table("", "operation", "output", "MACs", *timed, *named, *heads, box=None, pad_edge=False)
     for op in inspection.graph.ops:
         verdicts = [_cell(backend, op) for backend in inspection.backends]
         kind = op.kind if inspection.graph.format == "ncnn" else f"{op.kind} v{op.version}"
         macs = "" if not op.macs else f"{op.macs / 1e6:.2f} M"
         module = [_shorten(op.module)] if named else []
-        cells = (str(op.number), kind, _output(inspection, op), macs, *module, *verdicts)
+        cells = (str(op.number), kind, _output(inspection, op), macs, *_time(inspection, op), *module, *verdicts)
         table.add_row(*map(escape, cells))
     return table
+
+
+def _time_heads(inspection: Inspection) -> list[str]:
+    if inspection.times is None:
+        return []
+    return ["ms here", "of time"] if inspection.times.ms else ["of MACs, counted"]
+
+
+def _time(inspection: Inspection, op: Op) -> list[str]:
+    times = inspection.times
+    if times is None:
+        return []
+    if times.ms:
+        return [f"{times.ms[op.number]:.3f}", f"{times.share(op.number):.1%}"]
+    return [f"{inspection.share_of_macs(op):.1%}" if op.macs else ""]
+
+
+def _about_times(times: Times) -> str:
+    if times.whole_ms is None:
+        return f"Note: {times.why_not}."
+    added = sum(times.ms) / times.whole_ms
+    return (
+        f"A frame takes {times.whole_ms:.2f} ms of CPU time here, one thread, which says little of a phone; "
+        f"the layers, timed one by one, add up to {added:.2f} of it."
+    )
 
 
 def _output(inspection: Inspection, op: Op) -> str:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from mobile_matting_export.result_cache import usual_folder
+
+
+def runners_folder() -> Path:
+    """Where fetched runners are kept: beside the earlier results, in the user's cache folder of mmexport."""
+    return usual_folder() / "runners"
 
 
 def list_runners() -> list[dict[str, Any]]:
@@ -15,7 +23,7 @@ def list_runners() -> list[dict[str, Any]]:
     for runner in (entry for entry in RUNNERS if entry.name != "host"):
         row: dict[str, Any] = {"runner": runner.name, "program": runner.program, "path": None, "note": ""}
         try:
-            row["path"] = str(find_program(runner.runtime, None, runner.name).path)
+            row["path"] = str(find_program(runner.runtime, None, runner.name, runners_folder()).path)
         except RequestError as error:
             row["note"] = str(error)
         listed.append(row)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobile_matting_export.cli.common import Output, output_options
-from mobile_matting_export.cli.list_runners import list_runners
+from mobile_matting_export.cli.list_runners import list_runners, runners_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,13 +37,12 @@ def _fetch(output: Output, wanted: str | None, base_url: str | None) -> dict[str
     from dataclasses import replace
 
     from android_bench.fetch_runner import PUBLISHED, fetch_runner
-    from android_bench.find_program import cache_folder
 
     fetched = []
     with output.progress(total=len(PUBLISHED)) as announce:
         for pinned in PUBLISHED:
             chosen = replace(pinned, version=wanted or pinned.version, base=(base_url or pinned.base).rstrip("/"))
-            path, sha256 = fetch_runner(chosen, cache_folder(), announce)
+            path, sha256 = fetch_runner(chosen, runners_folder(), announce)
             fetched.append(
                 {"runner": chosen.runner, "program": chosen.program, "path": str(path), "note": f"sha256 {sha256}"}
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @output_options
 def targets(output: Output) -> None:
-    """List the targets: runtime, accelerator, precisions, limits, rewrites in order."""
+    """List the targets: runtime, accelerator, precisions, rewrites in order; with -v how far the matte may be off."""
     from mobile_matting_export.targets import TARGETS
 
     rows: list[dict[str, Any]] = [
@@ -35,7 +35,7 @@ def targets(output: Output) -> None:
         }
         for row in TARGETS
     ]
-    output.result({"targets": rows}, lambda: _table(rows))
+    output.result({"targets": rows}, lambda: _with_limits(rows) if output.level > 0 else _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
@@ -48,3 +48,15 @@ def _table(rows: list[dict[str, Any]]) -> RenderableType:
         rewrites = ", ".join(rewrite["name"] for rewrite in row["rewrites"])
         table.add_row(*map(escape, (row["name"], row["runtime"], row["accelerator"], precisions, rewrites)))
     return table
+
+
+def _with_limits(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table("target", "precision", "largest max error", "largest MAD", box=None, pad_edge=False)
+    for row in rows:
+        for precision, limit in row["limits"].items():
+            table.add_row(row["name"], precision, f"{limit['max_abs']:g}", f"{limit['mad']:g}")
+    told = "Limits of an artifact's alpha against the network's, over all verification frames:"
+    return Group(_table(rows), "", told, table)

@@ -49,11 +49,11 @@ def _of_types(op: Op, graph: Graph, known: tuple[str, ...]) -> Facts | None:
 
 
 def quantize_types(op: Op, graph: Graph) -> Facts | None:
-    """To or from 8 bit with one scale, or from stored halves."""
+    """To or from 8 bit with one scale, not between signed and unsigned, or from stored halves."""
     source, result = graph.inputs_of(op)[0], made(op, graph)
     floats, eights = ("FLOAT32",), _EIGHT_BIT
     fits = (
-        (source.dtype in (*floats, *eights) and result.dtype in eights)
+        (source.dtype in (*floats, result.dtype) and result.dtype in eights)
         or (source.dtype in eights and result.dtype in floats)
         or (source.constant and source.dtype == "FLOAT16")
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mobile_matting_export.errors import ConversionError
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:  # a process that only runs a file needs no torch
     import numpy as np
     import torch
     from torch import fx
+
+    from mobile_matting_export.quantization.fake_quantize import Arithmetic
+    from mobile_matting_export.quantization.histogram import Histogram
+    from mobile_matting_export.quantization.io_kind import IoKind
+    from mobile_matting_export.quantization.layer import QuantizableLayer
+    from mobile_matting_export.quantization.ranges import Method, Range
 
 SMALL_WEIGHT = 1024
 """fp16 files keep weights of at most so many elements in float32. A scale per channel or a first
@@ -26,17 +32,20 @@ class ExportGraph:
 
     ``module`` is an FX graph of ATen operators: positional float32 NCHW inputs in the order of
     ``inputs`` (name -> example of batch 1, which also fixes the size), and one float32 tensor
-    1x1xHxW ``alpha`` in [0, 1] as its result. The file takes the inputs named in ``byte_inputs`` as uint8;
+    1x1xHxW ``alpha`` in [0, 1] as its result, or a tuple of it and further 1xCxHxW float32 tensors, new values of
+    states; ``outputs`` names them all, in order. The file takes the inputs named in ``byte_inputs`` as uint8;
     their examples and the graph hold the same numbers, 0..255, as floats.
 
     Raises:
         ConversionError: the examples are not those of the graph's inputs, by name and order, or one is
-            no float32 frame of shape 1xCxHxW, or is called as the output.
+            no float32 frame of shape 1xCxHxW, or is called as an output, or there are more or fewer results than
+            ``outputs`` says.
     """
 
     module: fx.GraphModule
     inputs: Mapping[str, torch.Tensor]
     byte_inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ("alpha",)
 
     def __post_init__(self) -> None:
         names = [str(node.target) for node in self.module.graph.nodes if node.op == "placeholder"]
@@ -54,8 +63,13 @@ class ExportGraph:
                 )
         if not set(self.byte_inputs) <= set(self.inputs):
             raise ConversionError(f"bytes for {', '.join(self.byte_inputs)}, but the inputs are {', '.join(names)}")
-        if "alpha" in self.inputs:
-            raise ConversionError("an input cannot be called 'alpha', which is the output's name; rename it")
+        for name in self.outputs:
+            if name in self.inputs:
+                raise ConversionError(f"an input cannot be called {name!r}, which is the output's name; rename it")
+        results = [node.args[0] for node in self.module.graph.nodes if node.op == "output"]
+        count = sum(len(result) if isinstance(result, (tuple, list)) else 1 for result in results)
+        if count != len(self.outputs):
+            raise ConversionError(f"the graph returns {count} tensors where {', '.join(self.outputs)} are expected")
 
 
 class Session(Protocol):
@@ -69,6 +83,7 @@ class Session(Protocol):
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one frame: input name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``.
 
+        New values of states stand beside it, under their names, float32 1xCxHxW.
         A file that takes bytes gets them from here: its image holds whole numbers from 0 to 255.
         """
         ...
@@ -76,6 +91,37 @@ class Session(Protocol):
     def close(self) -> None:
         """Release the runtime's memory."""
         ...
+
+
+@dataclass(frozen=True)
+class Int8:
+    """One way in which a format computes in int8; plain functions, imported lazily as those of ``Format``.
+
+    ``name`` stands in recipes. ``list_layers(files, graph)``: what can be int8 of fp32 files that were made of this
+    graph. ``always_float(files)``: names among them that are not worth it in any network. ``observe(files, frames)``
+    yields name and values of every tensor that needs a range, frame by frame. ``choose(histogram, method)``: the range
+    of one, asymmetric where the format has zero points. ``quantize(files, ranges, keep_float, folder, stem,
+    bias_shift)`` writes the int8 files into another folder and raises ``ConversionError`` where the plan cannot be
+    kept. ``arithmetic``: what of a graph the runtime rounds, see ``quantization/fake_quantize.py``.
+    ``quantize_ends(files, ranges, io)`` makes image and alpha of what ``quantize`` wrote 8 bits wide, in place; None
+    where that is not offered. ``correct_biases(files, ranges, frames)`` gives the ``bias_shift``, layer to a number an
+    output channel; None where that is not offered.
+    """
+
+    name: str
+    list_layers: Callable[[tuple[Path, ...], fx.GraphModule], tuple[QuantizableLayer, ...]]
+    always_float: Callable[[tuple[Path, ...]], frozenset[str]]
+    observe: Callable[[tuple[Path, ...], Sequence[Mapping[str, np.ndarray]]], Iterator[tuple[str, np.ndarray]]]
+    choose: Callable[[Histogram, Method], Range]
+    quantize: Callable[
+        [tuple[Path, ...], Mapping[str, Range], frozenset[str], Path, str, Mapping[str, np.ndarray]], tuple[Path, ...]
+    ]
+    arithmetic: Arithmetic
+    correct_biases: (
+        Callable[[tuple[Path, ...], Mapping[str, Range], Sequence[Mapping[str, np.ndarray]]], Mapping[str, np.ndarray]]
+        | None
+    ) = None
+    quantize_ends: Callable[[tuple[Path, ...], Mapping[str, Range], IoKind], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +137,9 @@ class Format:
     ``input_refusals`` maps ways a picture may enter (``--input``) to why this format does not offer them.
     ``narrow(files, precision, folder, stem)`` makes of the fp32 files, in another folder, what ``emit`` would
     write in ``precision``, to the byte, where lowering takes long enough to be done once for all precisions.
+    ``int8`` are its ways to compute in 8 bits, the usual one first. ``weights_only(files, folder, stem)`` writes files
+    with 8-bit weights and float arithmetic. ``read_ends(files)`` maps the inputs and outputs that are 8 bits wide to
+    their ``dtype`` and ``quantization`` as the manifest has them, where the format has such.
     """
 
     name: str
@@ -101,3 +150,6 @@ class Format:
     count_ops: Callable[[tuple[Path, ...]], dict[str, int]]
     input_refusals: Mapping[str, str] = field(default_factory=dict)
     narrow: Callable[[tuple[Path, ...], str, Path, str], tuple[Path, ...]] | None = None
+    int8: tuple[Int8, ...] = ()
+    weights_only: Callable[[tuple[Path, ...], Path, str], tuple[Path, ...]] | None = None
+    read_ends: Callable[[tuple[Path, ...]], Mapping[str, Mapping[str, Any]]] | None = None

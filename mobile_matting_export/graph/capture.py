@@ -30,12 +30,13 @@ def capture(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> fx.GraphMo
     """The graph of ``module`` in eval mode for inputs of exactly these shapes.
 
     Args:
-        module: takes the tensors of ``inputs`` positionally and returns one tensor.
+        module: takes the tensors of ``inputs`` positionally and returns one tensor, or a tuple of them: alpha,
+            then new values of states.
         inputs: name -> float32 NCHW example of batch 1; the names become the placeholders' names.
 
     Raises:
-        ConversionError: control flow on tensor values, unsupported Python, several results, random
-            numbers, or state kept in the network from one call to the next.
+        ConversionError: control flow on tensor values, unsupported Python, results that are no tensors or
+            not computed from the inputs, random numbers, or state kept in the network from one call to the next.
     """
     program = _export(module.eval(), tuple(inputs.values()))
     source = program.module(check_guards=False)
@@ -103,7 +104,7 @@ def _copy_plain(source: fx.GraphModule, names: tuple[str, ...]) -> fx.GraphModul
                 registered[key] = graph.get_attr(name)
             copies[node] = registered[key]
         elif node.op == "output":
-            graph.output(_single_result(node, copies))
+            graph.output(_results(node, copies))
         elif node.target is operator.getitem and node.args[0].target is _FUNCTIONAL_BATCH_NORM:
             copies[node] = copies[node.args[0]]  # a 3-tuple there, one tensor here
         else:
@@ -142,12 +143,23 @@ def _attribute(module: nn.Module, path: str) -> torch.Tensor:
     return operator.attrgetter(path)(module)
 
 
-def _single_result(output: fx.Node, copies: Mapping[fx.Node, fx.Node]) -> fx.Node:
+def _results(output: fx.Node, copies: Mapping[fx.Node, fx.Node]) -> fx.Node | tuple[fx.Node, ...]:
+    """The result, or a tuple of several."""
     results = output.args[0]
     flat = list(results) if isinstance(results, (tuple, list)) else [results]
-    if len(flat) != 1 or not isinstance(flat[0], fx.Node):
-        raise ConversionError(f"the network must return one tensor, the alpha matte; it returns {len(flat)} values")
-    return copies[flat[0]]
+    if not flat or not all(isinstance(result, fx.Node) for result in flat):
+        raise ConversionError(
+            f"the network must return tensors: the alpha matte, then new values of its states; it returns {len(flat)} "
+            "values, and not all are tensors"
+        )
+    found = tuple(copies[result] for result in flat)
+    for number, result in enumerate(found):
+        if len(found) > 1 and result.op != "call_function":
+            what = f"the input {result.target}" if result.op == "placeholder" else "a constant"
+            raise ConversionError(
+                f"result {number} of the network is {what}, unchanged: leave it out of its results and inputs"
+            )
+    return found if len(found) > 1 else found[0]
 
 
 def _spell_plainly(node: fx.Node) -> None:

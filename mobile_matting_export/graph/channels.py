@@ -27,7 +27,7 @@ from mobile_matting_export.graph.ops import (
     is_op,
     pair,
 )
-from mobile_matting_export.graph.surgery import constant, shape
+from mobile_matting_export.graph.surgery import constant, keeps_channels, shape
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,8 @@ class _Survey:
             slots = self._fresh(1).repeat(width)
             for source in sources:
                 self._need(slots[:1], source, None)
+        if keeps_channels(node):
+            self.pinned.append(slots)
         self.values[node] = torch.where(values.isfinite(), values, torch.nan)
         self.slots[node] = slots
 

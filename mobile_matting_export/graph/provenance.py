@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +28,29 @@ def describe(node: fx.Node) -> str:
     """A node for an error message: operator and module path."""
     operator_name = str(node.target).removeprefix("aten.").split(".")[0]
     return f"{operator_name} at {module_path(node)}"
+
+
+def operator_name(node: fx.Node) -> str:
+    """Name of an ATen operator alone: ``aten.avg_pool2d.default`` -> ``avg_pool2d``."""
+    schema = getattr(node.target, "_schema", None)
+    name = schema.name if schema is not None else getattr(node.target, "__name__", str(node.target))
+    return str(name).rpartition("::")[2]
+
+
+def nodes_of(graph: fx.Graph, name: str) -> list[fx.Node]:
+    """The nodes of an operator as converters name it: ``aten::sort``, ``torch.var``, ``F.grid_sample``."""
+    bare = name.replace("::", ".").rpartition(".")[2]
+    return [node for node in graph.nodes if node.op == "call_function" and operator_name(node) == bare]
+
+
+def describe_place(nodes: Sequence[fx.Node]) -> str:
+    """`` at layer net.odd (and 2 layers more of the same code) (file.py, line 12: `code`)``; nothing of no nodes."""
+    paths = list(dict.fromkeys(map(module_path, nodes)))
+    if not paths:
+        return ""
+    others = len(paths) - 1
+    more = f" (and {others} layer{'s' if others > 1 else ''} more of the same code)" if others else ""
+    return f" at layer {paths[0]}{more}{code_line(nodes[0])}"
 
 
 def code_line(node: fx.Node) -> str:

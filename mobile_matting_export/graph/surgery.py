@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
+_KEPT = "mmexport_kept_channels"
 _PROVENANCE = ("nn_module_stack", "stack_trace", "source_fn_stack")
 
 
@@ -67,6 +68,16 @@ def retarget(node: fx.Node, target: Callable[..., Any]) -> None:
 def reread(reader: fx.Node, old: fx.Node, new: fx.Node) -> None:
     """Let one ``reader`` of ``old`` read ``new``, of the same shape, instead."""
     reader.replace_input_with(old, new)
+
+
+def keep_channels(node: fx.Node) -> None:
+    """Mark the channels of ``node`` as wanted, although nothing may be in them."""
+    node.meta[_KEPT] = True
+
+
+def keeps_channels(node: fx.Node) -> bool:
+    """Whether ``keep_channels`` has marked ``node``."""
+    return bool(node.meta.get(_KEPT))
 
 
 def erase(graph_module: fx.GraphModule, node: fx.Node) -> None:

@@ -2,12 +2,15 @@
 
 A graph that holds them runs in PyTorch like any other, so the ledger measures it. Only rows of
 TFLite targets put them there; ``formats/tflite/native_ops.py`` writes each as the one TFLite operator
-of its name.
+of its name. They can be trained through: all are linear, so each gradient is the transposed operator.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch.nn import functional as F
 
 
 @torch.library.custom_op("mmexport::resize_bilinear_legacy", mutates_args=())
@@ -79,10 +82,57 @@ column x * b + j. With channels last the numbers stay where they are: a ``RESHAP
 
 def _interpolate(image: torch.Tensor, length: int, axis: int) -> torch.Tensor:
     """Linear interpolation of ``image`` to ``length`` samples along ``axis``."""
-    before = image.shape[axis]
-    positions = torch.arange(length, dtype=torch.float64, device=image.device) * before / length
-    first = positions.long()
-    share = (positions - first).to(image.dtype).view(-1, *[1] * (3 - axis))
-    low = image.index_select(axis, first)
-    high = image.index_select(axis, (first + 1).clamp(max=before - 1))
+    first, second, share = _positions(image.shape[axis], length, image)
+    share = share.view(-1, *[1] * (3 - axis))
+    low, high = image.index_select(axis, first), image.index_select(axis, second)
     return low + (high - low) * share
+
+
+def _positions(before: int, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each of ``length`` samples the two of ``before`` that it lies between, and the share of the second."""
+    positions = torch.arange(length, dtype=torch.float64, device=like.device) * before / length
+    first = positions.long()
+    return first, (first + 1).clamp(max=before - 1), (positions - first).to(like.dtype)
+
+
+def _give_back(gradient: torch.Tensor, before: int, axis: int) -> torch.Tensor:
+    """The transpose of ``_interpolate``: every sample gives to the two that it was made of."""
+    first, second, share = _positions(before, gradient.shape[axis], gradient)
+    share = share.view(-1, *[1] * (3 - axis))
+    sides = list(gradient.shape)
+    sides[axis] = before
+    result = gradient.new_zeros(sides)
+    return result.index_add(axis, first, gradient * (1 - share)).index_add(axis, second, gradient * share)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.shape, ctx.settings = inputs[0].shape, inputs[1:]
+
+
+def _resize_back(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    rows = _give_back(gradient, ctx.shape[3], axis=3)
+    return _give_back(rows, ctx.shape[2], axis=2), None, None
+
+
+def _depth_to_space_back(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    (block,), (batch, channels, height, width) = ctx.settings, ctx.shape
+    parts = gradient.reshape(batch, channels // block**2, height, block, width, block)
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(ctx.shape), None
+
+
+def _crop_back(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    top, left, height, width = ctx.settings
+    edges = (left, ctx.shape[3] - left - width, top, ctx.shape[2] - top - height)
+    return F.pad(gradient, edges), None, None, None, None
+
+
+def _spread_columns_back(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    batch, together, height, width = ctx.shape
+    rows = gradient.permute(0, 2, 3, 1).reshape(batch, height, width, together)
+    return rows.permute(0, 3, 1, 2), None
+
+
+_resize_bilinear_legacy.register_autograd(_resize_back, setup_context=_remember)
+_depth_to_space.register_autograd(_depth_to_space_back, setup_context=_remember)
+_crop.register_autograd(_crop_back, setup_context=_remember)
+_spread_columns.register_autograd(_spread_columns_back, setup_context=_remember)

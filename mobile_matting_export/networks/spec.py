@@ -28,17 +28,24 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A map that the application feeds back from frame to frame, such as the previous alpha.
+    """A map that the application feeds back from frame to frame, such as the previous alpha or a hidden state.
 
     It enters as a further input of shape 1 x ``channels`` x H x W, float32, with the values that
-    output ``source`` had on the frame before (``initial`` on the first frame). The network's own
-    ``forward`` takes it concatenated behind the image's channels.
+    output ``source`` had on the frame before (``initial`` on the first frame). ``size`` is (H, W), None the
+    image's. The network's own ``forward`` takes it concatenated behind the image's channels, or, where it
+    ``enters`` as an argument, under its name. A ``source`` other than ``alpha`` is a further output of that name.
     """
 
     name: str
     channels: int = 1
     source: str = "alpha"
     initial: float = 0.0
+    size: tuple[int, int] | None = None
+    enters: Literal["channels", "argument"] = "channels"
+
+    def shape(self, image: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Its shape, 1xCxHxW, beside an image of (H, W)."""
+        return (1, self.channels, *(self.size or image))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mobile_matting_export.composite import composite, parse_background
 from mobile_matting_export.images import from_output
 from mobile_matting_export.matte import DEFAULT_BACKGROUND, read_image_spec
 from mobile_matting_export.networks.spec import ImageSpec
+from mobile_matting_export.report.int8_section import int8_section
 from mobile_matting_export.report.page import (
     THUMBNAIL,
     fit_within,
@@ -35,7 +36,11 @@ _RUNTIMES = {"tflite": "LiteRT", "ncnn": "ncnn", "onnx": "onnxruntime"}
 
 
 def write_artifact_report(
-    path: Path, manifest: Mapping[str, Any], cases: Sequence[Case], mattes: Sequence[np.ndarray]
+    path: Path,
+    manifest: Mapping[str, Any],
+    cases: Sequence[Case],
+    mattes: Sequence[np.ndarray],
+    worst: tuple[Case, np.ndarray] | None = None,
 ) -> None:
     """Write one self-contained page; the same arguments give the same bytes.
 
@@ -44,6 +49,7 @@ def write_artifact_report(
         manifest: schema mmexport.manifest/1.
         cases: the verification frames, with PyTorch's alpha.
         mattes: the artifact's alpha of each case, float32 1x1xHxW, in [0, 1].
+        worst: of an int8 artifact, the held-out frame with the largest error, and the artifact's alpha there.
     """
     spec = read_image_spec(manifest)
     shown = _choose([case.name for case in cases], manifest["parity"]["worst"])
@@ -52,14 +58,18 @@ def write_artifact_report(
         "input_size": _input_size(manifest["inputs"][0]),
         "total_bytes": sum(file["bytes"] for file in manifest["files"]),
         "runtime": _RUNTIMES[manifest["target"].partition("-")[0]],
+        "made_for": _made_for(manifest["mode"]),
+        "elsewhere": _ran_elsewhere(manifest["mode"], parity["device"]),
         "gauges": [
             _gauge("max error", parity["max_abs"], limits["max_abs"]),
             _gauge("mean absolute difference", parity["mad"], limits["mad"]),
+            *(_gauge(f"max error of {s['name']}", s["max_abs"], limits["max_abs"]) for s in parity.get("states", ())),
         ],
         "head": _describe_head(manifest["network"]["head"]),
         "done": [step for step in manifest["rewrites"] if step["changes"]],
         "idle": [step for step in manifest["rewrites"] if not step["changes"]],
         "cases": [_show(cases[index], mattes[index], spec, limits["max_abs"]) for index in shown],
+        "int8": None if worst is None else int8_section(manifest, worst, spec),
         "contract": describe_contract(manifest),
         "snippet": run_snippet(manifest),
     }
@@ -82,8 +92,19 @@ def describe_contract(manifest: Mapping[str, Any]) -> str:
         f"{state['initial']:g} at first"
         for state in states
     ]
-    lines += [f'output = "{out["name"]}"    # {_tensor(out)}, 0..1' for out in manifest["outputs"]]
+    ranges = {out["name"]: ", 0..1" if "range" in out else "" for out in manifest["outputs"]}
+    lines += [f'output = "{out["name"]}"    # {_tensor(out)}{ranges[out["name"]]}' for out in manifest["outputs"]]
     return "\n".join(lines)
+
+
+def _made_for(mode: str) -> str:
+    """What computes it in the application: the accelerator mode in words."""
+    return {"gpu": "GPU", "gpu-fp32": "GPU, computing in float32"}.get(mode, "CPU")
+
+
+def _ran_elsewhere(mode: str, device: str) -> bool:
+    """Whether a file made for a GPU was verified on a CPU: this machine has no GPU that its runtime could use."""
+    return mode.startswith("gpu") and device.startswith("cpu")
 
 
 def _choose(names: Sequence[str], worst: str) -> list[int]:

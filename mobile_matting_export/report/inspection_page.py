@@ -40,6 +40,7 @@ def write_inspection_page(path: Path, inspection: Inspection) -> None:
             for remark in inspection.remarks
         ],
         "hazards": [{"hazard": hazard, "op": graph.ops[hazard.op]} for hazard in inspection.hazards],
+        "times": inspection.times,
         "has_modules": any(op.module for op in graph.ops),
         "rows": [_row(inspection, op) for op in graph.ops],
     }
@@ -76,11 +77,21 @@ def _row(inspection: Inspection, op: Op) -> dict[str, Any]:
         "version": "" if graph.format == "ncnn" else f"v{op.version}",
         "inputs": [_tensor(tensor) for tensor in graph.inputs_of(op)],
         "outputs": [_tensor(tensor) for tensor in graph.outputs_of(op)],
+        "time": _time(inspection, op),
         "verdicts": [
             {"mark": mark(verdict), "means": verdict.means}
             for verdict in (backend.verdicts[op.number] for backend in inspection.backends)
         ],
     }
+
+
+def _time(inspection: Inspection, op: Op) -> str:
+    times = inspection.times
+    if times is None:
+        return ""
+    if times.ms:
+        return f"{times.ms[op.number]:.3f} ms, {times.share(op.number):.1%}"
+    return f"{inspection.share_of_macs(op):.1%}" if op.macs else ""
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -9,11 +9,14 @@ from typing import Any
 # what the ncnn sessions of formats/ncnn set: phones take fp16 on their own where it is not switched off
 _NCNN_FP32 = "net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False"
 
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
+
 
 def run_snippet(manifest: Mapping[str, Any]) -> str:
     """A complete script: ``portrait.jpg`` in, ``alpha.png`` out, to be started in the artifact's folder.
 
     The picture enters as the first frame and by the manifest's contract; the matte leaves at the network's size.
+    States that the network returns end under the names of the inputs that they are on the next frame.
 
     Args:
         manifest: schema mmexport.manifest/1, of any target.
@@ -34,7 +37,10 @@ def _prepare(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
     else:
         bars = ", ".join([str(image["fill"])] * 3)
         fit = f"ImageOps.pad(picture, ({width}, {height}), Image.Resampling.BOX, color=({bars}))"
-    pixels = f"np.asarray(picture, np.{image['dtype']})" + ("[:, :, ::-1]" if image["color"] == "BGR" else "")
+    stored = image.get("quantization")
+    pixels = f"np.asarray(picture, np.{'float32' if stored else image['dtype']})" + (
+        "[:, :, ::-1]" if image["color"] == "BGR" else ""
+    )
     if set(image["mean"]) != {0.0} or set(image["scale"]) != {1.0}:
         pixels = f"({pixels} - {_per_channel(image['mean'])}) * {_per_channel(image['scale'])}"
     axes = "[np.newaxis]" if image["layout"] == "NHWC" else ".transpose(2, 0, 1)[np.newaxis]"
@@ -44,6 +50,10 @@ def _prepare(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{image['name']} = {pixels}",
         f"{image['name']} = np.ascontiguousarray({image['name']}{axes})",
     ]
+    if stored:
+        lowest, highest = _LIMITS[image["dtype"]]
+        lines.append(f"steps = np.rint({image['name']} / {stored['scale']!r}) + {stored['zero_point']}")
+        lines.append(f"{image['name']} = np.{image['dtype']}(np.clip(steps, {lowest}, {highest}))")
     lines += [
         f"{state['name']} = np.full({tuple(state['shape'])}, {state['initial']!r}, np.float32)"
         f"  # then the {state['source']} of the frame before"
@@ -54,17 +64,32 @@ def _prepare(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _run_tflite(manifest: Mapping[str, Any]) -> list[str]:
     arguments = ", ".join(f"{tensor['name']}={tensor['name']}" for tensor in manifest["inputs"])
+    load = f'matte = Interpreter(model_path="{_file(manifest, ".tflite")}").get_signature_runner()'
+    returned = _returned(manifest)
+    stored = manifest["outputs"][0].get("quantization") if "outputs" in manifest else None
+    restored = [f"alpha = (np.float32(alpha) - {stored['zero_point']}) * {stored['scale']!r}"] if stored else []
+    if not returned:
+        return [load, f'alpha = matte({arguments})["alpha"][0, :, :, 0]', *restored]
     return [
-        f'matte = Interpreter(model_path="{_file(manifest, ".tflite")}").get_signature_runner()',
-        f'alpha = matte({arguments})["alpha"][0, :, :, 0]',
+        load,
+        f"results = matte({arguments})",
+        'alpha = results["alpha"][0, :, :, 0]',
+        *restored,
+        *(f'{name} = results["{source}"]  # for the next frame' for name, source in returned.items()),
     ]
 
 
 def _run_onnx(manifest: Mapping[str, Any]) -> list[str]:
     feed = ", ".join(f'"{tensor["name"]}": {tensor["name"]}' for tensor in manifest["inputs"])
+    load = f'session = onnxruntime.InferenceSession("{_file(manifest, ".onnx")}")'
+    returned = _returned(manifest)
+    if not returned:
+        return [load, f'alpha = session.run(["alpha"], {{{feed}}})[0][0, 0]']
+    names = ", ".join(f'"{name}"' for name in ("alpha", *returned.values()))
     return [
-        f'session = onnxruntime.InferenceSession("{_file(manifest, ".onnx")}")',
-        f'alpha = session.run(["alpha"], {{{feed}}})[0][0, 0]',
+        load,
+        f"alpha, {', '.join(returned)} = session.run([{names}], {{{feed}}})  # states for the next frame",
+        "alpha = alpha[0, 0]",
     ]
 
 
@@ -80,7 +105,16 @@ def _run_ncnn(manifest: Mapping[str, Any]) -> list[str]:
         "with net.create_extractor() as extractor:",
         *(f'    extractor.input("{t["name"]}", ncnn.Mat({t["name"]}[0]).clone())' for t in manifest["inputs"]),
         '    alpha = np.array(extractor.extract("alpha")[1])[0]',
+        *(
+            f'    {name} = np.array(extractor.extract("{source}")[1])[np.newaxis]  # for the next frame'
+            for name, source in _returned(manifest).items()
+        ),
     ]
+
+
+def _returned(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """State inputs that the file itself gives new values of: input -> output."""
+    return {state["name"]: state["source"] for state in manifest["inputs"][1:] if state["source"] != "alpha"}
 
 
 _RUNNERS = {

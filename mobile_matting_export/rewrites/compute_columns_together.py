@@ -22,10 +22,10 @@ import torch
 from torch import fx
 
 from mobile_matting_export.graph.ops import CONV, SIGMOID, Conv, is_op, only_user
-from mobile_matting_export.graph.provenance import describe
+from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, reread, set_args, shape
 from mobile_matting_export.graph.tflite_ops import SPREAD_COLUMNS
-from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
 aten = torch.ops.aten
 
@@ -41,17 +41,19 @@ _ACTIVATIONS = (
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals = 0, []
+    changes, refusals, decisions = 0, [], []
     for node in list(graph_module.graph.nodes):
         if not is_op(node, CONV) or not _is_narrow(graph_module, node):
             continue
-        together = _columns(node)
+        together, costs = _columns(node)
+        place, unit = module_path(node), "multiplications of a lane, for each input and row of the kernel"
+        decisions.append(Decision(place, costs, unit, f"{together} columns"))
         if together == 1:
             refusals.append(f"{describe(node)}: computes its columns one by one, no divisor of its width is cheaper")
             continue
         _widen(graph_module, node, together)
         changes += 1
-    return Outcome(changes, tuple(refusals))
+    return Outcome(changes, tuple(refusals), tuple(decisions))
 
 
 def _is_narrow(graph_module: fx.GraphModule, node: fx.Node) -> bool:
@@ -61,8 +63,8 @@ def _is_narrow(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     return known and plain and shape(node)[1] < min(_VECTORS) and shape(conv.weight)[3] > 1
 
 
-def _columns(node: fx.Node) -> int:
-    """How many columns to compute at once; 1 where nothing else pays."""
+def _columns(node: fx.Node) -> tuple[int, tuple[tuple[str, float], ...]]:
+    """How many columns to compute at once, 1 where nothing else pays, and what one and the best number cost."""
     outputs, _, _, kernel = shape(Conv.of(node).weight)
     width, pixels = shape(node)[3], math.prod(shape(node)[2:])
 
@@ -80,7 +82,8 @@ def _columns(node: fx.Node) -> int:
 
     possible = [n for n in range(1, max(_VECTORS) + 1) if width % n == 0 and not is_dearer(n)]
     best = min(possible, key=cost)
-    return best if cost(best) <= _WORTH * cost(1) else 1
+    costs = tuple((f"{number} columns", cost(number)) for number in sorted({1, best}))
+    return (best if cost(best) <= _WORTH * cost(1) else 1), costs
 
 
 def _widen(graph_module: fx.GraphModule, node: fx.Node, together: int) -> None:

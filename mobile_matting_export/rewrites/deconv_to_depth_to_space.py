@@ -6,7 +6,7 @@ others. One convolution with s*s times the outputs computes them all, DEPTH_TO_S
 and the p rows and columns that padding cuts are cropped. For kernel 4, stride 2, padding 1 that is
 a 2x2 convolution with padding 1: the same weights, and no multiplication more but for one row and column.
 Finds: transposed convolutions with one group, the same stride of 2 or more on both axes, no dilation.
-Refuses: what is counted cheaper as it is (``_saving``): few inputs, whose outputs cost more to move than to compute.
+Refuses: what is counted cheaper as it is (``_decide``): few inputs, whose outputs cost more to move than to compute.
 Exact: yes (float32 rounding; borders included).
 Only for TFLite: ncnn and ONNX keep the transposed convolution.
 """
@@ -20,30 +20,34 @@ from torch import fx
 from torch.nn import functional as F
 
 from mobile_matting_export.graph.ops import CONV, DECONV, Conv, is_op
-from mobile_matting_export.graph.provenance import describe
+from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
 from mobile_matting_export.graph.tflite_ops import CROP, DEPTH_TO_SPACE
-from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
 # in multiply-accumulates of a plain convolution that take as long. XNNPACK, an x86 thread, AVX-512, kernel 4, stride 2:
 # 33 to 42 a nanosecond plain (32 to 96 inputs), 24 to 27 transposed (32 to 96 outputs; 8 took as long as 16)
 _TRANSPOSED = 1.6  # one of a transposed convolution, whose outputs are computed _TOGETHER
 _TOGETHER = 32
 _MOVED = 11  # an element that DEPTH_TO_SPACE or a crop moves
+_PLAIN, _UNIT = "depth to space", "multiply-accumulates of a plain convolution"
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals = 0, []
+    changes, refusals, decisions = 0, [], []
     for node in list(graph_module.graph.nodes):
         if not is_op(node, DECONV):
             continue
         obstacle = _obstacle(graph_module, node)
+        if obstacle is None:
+            decisions.append(decision := _decide(node))
+            obstacle = None if decision.taken == _PLAIN else "it is counted cheaper than its other form"
         if obstacle is not None:
             refusals.append(f"{describe(node)}: stays a transposed convolution, {obstacle}")
             continue
         _spell(graph_module, node)
         changes += 1
-    return Outcome(changes, tuple(refusals))
+    return Outcome(changes, tuple(refusals), tuple(decisions))
 
 
 def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
@@ -58,18 +62,21 @@ def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
     stride = conv.stride[0]
     if conv.stride[1] != stride or stride < 2:
         return f"its stride is {conv.stride}"
-    return None if _saving(node, conv, tuple(weight.shape)) > 0 else "it is counted cheaper than its other form"
+    return None
 
 
-def _saving(node: fx.Node, conv: Conv, weight: tuple[int, ...]) -> float:
-    """What the plain convolution saves, in its multiply-accumulates."""
-    inputs, outputs, *kernel = weight
+def _decide(node: fx.Node) -> Decision:
+    """What both forms cost."""
+    conv = Conv.of(node)
+    inputs, outputs, *kernel = shape(conv.weight)
     block, pixels = conv.stride[0], math.prod(shape(conv.input)[2:])
     transposed = _TRANSPOSED * pixels * math.prod(kernel) * inputs * math.ceil(outputs / _TOGETHER) * _TOGETHER
     taps = [math.ceil(side / block) for side in kernel]
     small = math.prod(side + tap - 1 for side, tap in zip(shape(conv.input)[2:], taps, strict=True))
     moved = outputs * block**2 * small + (math.prod(shape(node)) if any(conv.padding) else 0)  # type: ignore[arg-type]
-    return transposed - small * math.prod(taps) * inputs * outputs * block**2 - _MOVED * moved
+    plain = small * math.prod(taps) * inputs * outputs * block**2 + _MOVED * moved
+    costs = (("transposed convolution", transposed), (_PLAIN, plain))
+    return Decision(module_path(node), costs, _UNIT, _PLAIN if plain < transposed else "transposed convolution")
 
 
 def _spell(graph_module: fx.GraphModule, node: fx.Node) -> None:

@@ -19,24 +19,29 @@ import torch
 from torch import fx
 
 from mobile_matting_export.graph.ops import CONV, Conv, is_op, only_user
-from mobile_matting_export.graph.provenance import describe
+from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, erase, set_args, shape
-from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals = 0, []
+    changes, refusals, decisions = 0, [], []
     for node in list(graph_module.graph.nodes):
         while is_op(node, CONV) and is_op(first := node.args[0], CONV) and only_user(first) is node:
             settings = _settings(Conv.of(first), Conv.of(node))
-            if settings is None or not _shrinks(first, node, settings.groups):
+            if settings is None:
+                break
+            decision = _decide(first, node, settings.groups)
+            if decision.taken == "apart":
+                decisions.append(decision)
                 break
             if (obstacle := _obstacle(graph_module, first, node)) is not None:
                 refusals.append(f"{describe(node)}: not merged with {describe(first)}, {obstacle}")
                 break
+            decisions.append(decision)
             _merge(graph_module, first, node, settings)
             changes += 1
-    return Outcome(changes, tuple(refusals))
+    return Outcome(changes, tuple(refusals), tuple(decisions))
 
 
 def _settings(a: Conv, b: Conv) -> Conv | None:
@@ -50,15 +55,18 @@ def _settings(a: Conv, b: Conv) -> Conv | None:
     return None
 
 
-def _shrinks(first: fx.Node, node: fx.Node, groups: int) -> bool:
-    """Whether both counts fall; a tensor with other readers stays and frees nothing."""
+def _decide(first: fx.Node, node: fx.Node, groups: int) -> Decision:
+    """Merged where multiply-accumulates and parameters both fall; a tensor with other readers frees nothing."""
     a, b = Conv.of(first), Conv.of(node)
     outputs, inputs = shape(node)[1], shape(a.input)[1]
     weights = outputs * (inputs // groups) * math.prod(shape(a.weight)[2:]) * math.prod(shape(b.weight)[2:])
     macs_before = _pixels(first) * math.prod(shape(a.weight)) + _pixels(node) * math.prod(shape(b.weight))
     freed = {part for part in (a.weight, a.bias, b.weight, b.bias) if part is not None and only_user(part) is not None}
     biases = 0 if a.bias is None and b.bias is None else outputs
-    return _pixels(node) * weights < macs_before and weights + biases < sum(math.prod(shape(part)) for part in freed)
+    macs, parameters = _pixels(node) * weights, sum(math.prod(shape(part)) for part in freed)
+    costs = (("apart", float(macs_before)), ("merged", float(macs)))
+    shrinks = macs < macs_before and weights + biases < parameters
+    return Decision(module_path(node), costs, "multiply-accumulates", "merged" if shrinks else "apart")
 
 
 def _pixels(node: fx.Node) -> int:

@@ -14,11 +14,22 @@ from mobile_matting_export.graph.surgery import tidy
 
 
 @dataclass(frozen=True)
+class Decision:
+    """A place where two forms compute the same, and which was taken, by their counted costs in ``unit``."""
+
+    place: str
+    costs: tuple[tuple[str, float], ...]
+    unit: str
+    taken: str
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What one rewrite did to one graph: places changed, and a sentence per place refused."""
+    """What one rewrite did to one graph: places changed, a sentence per place refused, and what was weighed."""
 
     changes: int
     refusals: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Rewrite:
     """A function on a graph, with its claim.
 
     ``apply`` edits the graph in place through ``graph.surgery``. ``max_error`` is what an exact
-    rewrite may change the alpha by: float32 rounding, at least ten times what was measured on the registry's networks.
+    rewrite may change any result by: float32 rounding, at least ten times what was measured on the registry's networks.
     ``exact=False`` marks a bounded approximation.
     """
 
@@ -41,6 +52,7 @@ class Rewrite:
 class Step:
     """A line of the ledger: errors are maxima over the probe images, in units of alpha.
 
+    Other results than alpha, the new values of states, count in units of their largest magnitude where that is above 1.
     ``max_abs_error`` is against the graph before this step; ``total_error`` against the captured
     network, so the first step with a large one is where a matte broke.
     """
@@ -51,6 +63,7 @@ class Step:
     max_abs_error: float
     total_error: float
     refusals: tuple[str, ...] = field(default=(), compare=False)
+    decisions: tuple[Decision, ...] = field(default=(), compare=False)
 
 
 Inputs = Sequence[tuple[torch.Tensor, ...]]
@@ -89,9 +102,10 @@ def apply_rewrites(
             rewrite.name,
             rewrite.exact,
             outcome.changes,
-            _largest_difference(previous, results),
-            _largest_difference(original, results),
+            _largest_difference(previous, results, len(probes)),
+            _largest_difference(original, results, len(probes)),
             outcome.refusals,
+            outcome.decisions,
         )
         if rewrite.exact and not step.max_abs_error <= rewrite.max_error:
             raise ConversionError(
@@ -104,14 +118,22 @@ def apply_rewrites(
 
 
 def run_all(graph_module: fx.GraphModule, probes: Inputs) -> list[torch.Tensor]:
-    """The graph's result for every probe."""
+    """The graph's results for every probe, one behind the other; alpha is the first of each probe."""
+    results: list[torch.Tensor] = []
     with torch.no_grad():
-        return [graph_module(*probe) for probe in probes]
+        for probe in probes:
+            result = graph_module(*probe)
+            results += result if isinstance(result, (tuple, list)) else [result]
+    return results
 
 
-def _largest_difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
-    """The maximum over all probes, NaN when any number is."""
-    if any(a.shape != b.shape for a, b in zip(left, right, strict=True)):
+def _largest_difference(left: list[torch.Tensor], right: list[torch.Tensor], probes: int) -> float:
+    """The maximum over all probes, NaN when any number is; ``left`` gives the magnitudes of states."""
+    if [a.shape for a in left] != [b.shape for b in right]:
         return float("inf")
-    differences = [(a - b).abs().max() for a, b in zip(left, right, strict=True)]
+    alphas = range(0, len(left), len(left) // max(probes, 1) or 1)
+    differences = []
+    for index, (a, b) in enumerate(zip(left, right, strict=True)):
+        difference = (a - b).abs().max()
+        differences.append(difference if index in alphas else difference / a.abs().max().clamp(min=1))
     return float(torch.stack(differences).max()) if differences else 0.0

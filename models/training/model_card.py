@@ -117,7 +117,7 @@ def score_at_input_size(contestant: Contestant, clips: Sequence[Clip]) -> dict[s
     for clip in clips:
         for frame in clip.frames:
             picture = load_picture(frame.picture)
-            _, whole = contestant.matte(picture)
+            whole = contestant.matte(picture)[1]["alpha"]
             rows, columns = content_box(picture.shape, contestant.image, whole.shape[2:])
             alpha = whole[0, 0, rows, columns]
             truth = cv2.resize(load_truth(frame.truth), alpha.shape[::-1], interpolation=cv2.INTER_AREA)

@@ -19,8 +19,11 @@ from android_bench.errors import DeviceLost, NoDevice, RequestError
 from android_bench.gate import Budget
 from android_bench.job import Job, Tensor
 from android_bench.judge_fleet import judge_fleet, judge_member
-from android_bench.measure import Plan
-from android_bench.prepare import Settings
+from android_bench.measure import Plan, Record
+from android_bench.prepare import Prepared, Settings
+from android_bench.report import build_result
+from android_bench.runners import find_runner
+from android_bench.runners.runner import Launch
 from android_bench.session import Request
 from mobile_matting_export.cli.main import run as mmexport
 
@@ -131,6 +134,12 @@ def test_a_phone_that_is_not_there_has_a_report_that_passes_nothing(server: str,
     assert "no device R5CX" in member.report["results"][0]["lost"]
     assert member.report["gate"]["verdict"] == "inconclusive"
     assert judge_member(member, BUDGET).outcome == "lost"
+    (result,) = member.report["results"]
+    launch = Launch(program=(), files=(), scratch="", threads=1)
+    reached = build_result(Record(Prepared(job, find_runner("ncnn"), launch)), Plan(launches=5), None, [])
+    gate = {"gate": result["gate"], "lost": result["lost"]}
+    assert result == reached | {"runner": None} | gate, "the fields of a phone that was reached, nothing in them"
+    assert result["accelerator_proved"] is False and result["launches"] == [] and result["latency_ms"] is None
 
 
 def test_what_cannot_be_is_no_report_and_a_defect_comes_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

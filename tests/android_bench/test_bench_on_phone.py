@@ -51,7 +51,7 @@ def phone_device(device: FakeDevice) -> FakeDevice:
 
 @pytest.fixture
 def run_bench(phone_device: FakeDevice, tmp_path: Path) -> Callable[..., Any]:
-    def run(ms: float = 2.0, fault: str = "", launches: int = 5) -> Any:
+    def run(ms: float = 2.0, fault: str = "", launches: int = 5, clocks: str = "as-they-are") -> Any:
         runner = tmp_path / "benchncnn"
         runner.write_text(
             RUNNER.replace("@SECONDS", f"{ms * (RUNS + 8) / 1000:.3f}").replace("@MS", f"{ms}").replace("@FAULT", fault)
@@ -77,6 +77,7 @@ def run_bench(phone_device: FakeDevice, tmp_path: Path) -> Callable[..., Any]:
             budget=Budget(30.0),
             runner=runner,
             settings=Settings(runs=RUNS),
+            clocks=clocks,
         )
         report, error = bench([job], request, lambda message: None)
         return report, error
@@ -126,3 +127,36 @@ def test_a_phone_that_is_lost_keeps_what_was_measured(run_bench: Callable[..., A
     assert len([launch for launch in report["results"][0]["launches"] if "median_ms" in launch]) == 2
     assert verdict(report)[0] == "inconclusive"
     assert phone_device.is_clean()
+
+
+def set_clocks(phone: FakeDevice, highest: int, allowed: int) -> None:
+    """One cluster of one core, in kHz."""
+    folder = phone.root / "sys/devices/system/cpu/cpu0/cpufreq"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"related_cpus": 0, "cpuinfo_max_freq": highest, "scaling_max_freq": allowed, "scaling_cur_freq": 300_000}
+    for name, value in told.items():
+        (folder / name).write_text(f"{value}\n")
+    # the fake phone's core 0 need not be one that this computer gives us
+    phone.install("taskset", 'shift; exec "$@"')
+
+
+def test_a_phone_whose_clocks_are_held_down_at_the_start_passes_nothing(
+    run_bench: Callable[..., Any], phone_device: FakeDevice
+) -> None:
+    set_clocks(phone_device, 2_800_000, 1_500_000)
+    report, error = run_bench(4.0)
+    assert error is None and verdict(report) == ("inconclusive", 7)
+    (result,) = report["results"]
+    assert result["preconditions"] == ["clocks are held down: core 0 may run at 1.50 of 2.80 GHz"]
+    assert result["latency_ms"]["p50"] == 4.0, "measured and told all the same"
+    set_clocks(phone_device, 2_800_000, 2_800_000)
+    assert verdict(run_bench(4.0)[0]) == ("pass", 0)
+
+
+def test_fixed_performance_mode_holds_clocks_down_by_itself(
+    run_bench: Callable[..., Any], phone_device: FakeDevice
+) -> None:
+    set_clocks(phone_device, 2_800_000, 1_500_000)
+    report, _ = run_bench(4.0, clocks="fixed")
+    assert report["results"][0]["preconditions"] == [] and verdict(report) == ("pass", 0)
+    assert any("fixed-performance mode was on" in warning for warning in report["results"][0]["warnings"])

@@ -10,14 +10,19 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import mobile_matting_export
 from mobile_matting_export.artifact import read_artifact, write_json
-from mobile_matting_export.cli.bench_jobs import find_artifacts, make_job
+from mobile_matting_export.cli.bench_jobs import find_artifacts, make_job, write_frame
+from mobile_matting_export.cli.bench_run import make_request, with_defaults
+from mobile_matting_export.cli.list_runners import list_runners
 from mobile_matting_export.cli.main import run
 from mobile_matting_export.errors import UsageError
+from mobile_matting_export.result_cache import usual_folder
 
 ROOT = Path(mobile_matting_export.__file__).resolve().parent.parent
 PARAM = "7767517\n2 2\nInput image 0 1 image 0=48 1=64 2=3\nSigmoid s 1 1 image alpha\n"
@@ -68,11 +73,29 @@ def report(path: Path, ms: float, **changed: Any) -> Path:
     return path
 
 
+def test_8_bit_ends_are_told_to_the_job_and_frames_are_stored_so(tmp_path: Path) -> None:
+    folder = artifact(tmp_path / "a", "tflite-cpu", "TFL3")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["inputs"][0] |= {"dtype": "int8", "quantization": {"scale": 0.5, "zero_point": -3}}
+    write_json(folder / "manifest.json", manifest)
+    job = make_job(read_artifact(folder), None)
+    image = job.inputs[0]
+    assert (image.dtype, image.scale, image.zero_point) == ("int8", 0.5, -3)
+    assert (job.output.dtype, job.output.scale, job.output.zero_point) == ("float32", 1, 0)
+
+    frame = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    stored = np.fromfile(write_frame(tmp_path / "frame.raw", frame, image), np.int8)
+    assert stored.tolist() == (2 * frame.transpose(0, 2, 3, 1).ravel() - 3).tolist()
+    real = np.fromfile(write_frame(tmp_path / "frame.raw", frame, image.as_real()), np.float32)
+    assert real.tolist() == frame.transpose(0, 2, 3, 1).ravel().tolist()
+
+
 def test_a_job_says_what_the_manifest_says(tmp_path: Path) -> None:
     opened = read_artifact(artifact(tmp_path / "a", "tflite-gpu", "TFL3"))
     job = make_job(opened, None)
     assert (job.title, job.runtime, job.accelerator, job.macs) == ("net tflite-gpu-fp32", "tflite", "gpu", 9216)
     assert job.inputs[0].name == "matte_image" and job.inputs[0].shape == (1, 64, 48, 3)
+    assert job.outputs == (job.output,) and job.output.name == "alpha"
     assert job.sha256 == opened.manifest["files"][0]["sha256"] and make_job(opened, "cpu").accelerator == "cpu"
 
 
@@ -174,6 +197,34 @@ def test_gate_judges_all_reports_and_a_missing_one_never_passes() -> None:
     assert run(["gate", "--min-fps", "30"]) == 2 and run(["gate", "good.json"]) == 2
 
 
+def test_a_file_that_is_no_report_has_one_sentence_and_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    report(Path("good.json"), 20), report(Path("gone.json"), 20, lost="cable")
+    Path("foreign.json").write_text('{"results": []}')
+    sentence = (
+        "foreign.json is a JSON object of another tool (with results, without a schema), not a bench report: "
+        "a bench report is the JSON file that `mmexport bench --report FILE` writes"
+    )
+    missing = "none.json does not exist: `mmexport bench --report none.json` makes it"
+    files = ["--min-fps", "30", "--markdown", "r.md", "--junit", "r.xml"]
+    assert run(["gate", "good.json", "foreign.json", "none.json", *files]) == 2
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [f"mmexport: unreadable: {told}" for told in (sentence, missing)]
+    assert len(out.splitlines()) == 2 and "json" not in out, "one report: a head and a row"
+    text = Path("r.md").read_text()
+    assert f"- **no report**: {sentence}\n- **no report**: {missing}\n" in text
+    assert sum(line.startswith("|") for line in text.splitlines()) == 3, "one report, one row"
+    errors = [case.find("error") for case in ElementTree.parse("r.xml").iter("testcase")]
+    assert [None if error is None else error.get("message") for error in errors] == [None, sentence, missing]
+    assert run(["gate", "foreign.json", "--min-fps", "30", "--json", "-q"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["reasons"] == told["reports"][0]["results"][0]["reasons"] == [sentence]
+    assert run(["gate", "foreign.json", "--min-fps", "30", "--markdown", "r.md"]) == 2
+    assert capsys.readouterr().out == "" and "|" not in Path("r.md").read_text()
+    # a lost phone is graver, and hides no file
+    assert run(["gate", "gone.json", "foreign.json", "--min-fps", "30"]) == 6
+    assert f"mmexport: unreadable: {sentence}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("new_ms", "code"), [(20.1, 0), (20.5, 0), (24.0, 5)])
 def test_compare_of_reports_holds_a_limit(new_ms: float, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     report(Path("a.json"), 20), report(Path("b.json"), new_ms)
@@ -216,10 +267,25 @@ def test_runners_are_listed_with_how_to_get_them(capsys: pytest.CaptureFixture[s
     assert "mmexport runners fetch" in rows["litert"]["note"] and "NDK" in rows["ncnn"]["note"]
 
 
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_runners_are_kept_beside_earlier_results_on_every_system(
+    platform: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    folder = usual_folder() / "runners"
+    assert folder.is_relative_to(tmp_path)
+    (folder / "ncnn").mkdir(parents=True)
+    (folder / "ncnn" / "benchncnn").write_text("")
+    assert {row["runner"]: row["path"] for row in list_runners()}["ncnn"] == str(folder / "ncnn" / "benchncnn")
+    assert make_request("R5CX", with_defaults({}), None).fetched == folder
+
+
 def test_doctor_says_which_runners_are_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mobile_matting_export.doctor.examine", list)
+    monkeypatch.setattr("mobile_matting_export.doctor.examine", lambda parse_devices: [])
     Path("mine").mkdir()
     (Path("mine") / "benchncnn").write_text("")
     monkeypatch.setenv("MMEXPORT_RUNNERS", "mine")

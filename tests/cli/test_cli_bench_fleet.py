@@ -17,8 +17,8 @@ from android_bench.judge_fleet import judge_fleet, judge_member
 from android_bench.judged import judge_report
 from android_bench.markdown import markdown_summary
 from mobile_matting_export.cli.bench import bench
-from mobile_matting_export.cli.bench_fleet import report_paths
 from mobile_matting_export.cli.main import run
+from mobile_matting_export.cli.place_report import report_paths
 from mobile_matting_export.errors import UsageError
 
 BUDGET = Budget(30)
@@ -104,6 +104,40 @@ def test_one_file_for_several_reports_is_refused() -> None:
         report_paths("reports", ["a:1", "a_1"])
 
 
+def test_a_file_where_the_folder_goes_is_refused_before_anything_is_measured(
+    fleet: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("reports").write_text("mine")
+    assert run(["bench", "-d", "A", "-d", "B", "--report", "reports"]) == 2
+    assert "--report reports is a file, and several phones write a folder" in capsys.readouterr().err
+    Path("r/A.json").mkdir(parents=True)
+    assert run(["bench", "-d", "A", "-d", "B", "--report", "r"]) == 2
+    assert "r/A.json is a folder" in capsys.readouterr().err
+    assert not fleet and Path("reports").read_text() == "mine"
+    Path("r.json").mkdir()  # a folder whatever its name looks like
+    assert run(["bench", "-d", "A", "-d", "B", "--report", "r.json", "-q"]) == 0
+    assert Path("r.json/B.json").is_file()
+
+
+@pytest.mark.parametrize("report", ["reports", "{device}"])
+@pytest.mark.parametrize("named", [["-d", "reports"], []])
+def test_a_folder_where_the_file_goes_is_refused_before_anything_is_measured(
+    fleet: list[Any],
+    report: str,
+    named: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run_bench(*arguments: Any) -> Any:
+        raise AssertionError("nothing may be measured")
+
+    monkeypatch.setattr("mobile_matting_export.cli.bench_run.run_bench", run_bench)
+    monkeypatch.setattr("android_bench.adb.find_phone", lambda serial, server=None: serial or "reports")
+    Path("reports").mkdir()
+    assert run(["bench", *named, "--report", report]) == 2
+    assert "--report reports is a folder, and one phone's report is a file" in capsys.readouterr().err
+
+
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """No adb and no phone: the requests that bench_fleet gets; phone ``gone`` is lost, ``odd`` has no report."""
@@ -180,4 +214,5 @@ def test_what_cannot_be_is_refused(
 
 def test_help_says_where_several_reports_go() -> None:
     text = " ".join(CliRunner().invoke(bench, ["--help"]).output.split())
-    assert "a folder, or a name with {device} in it" in text and "FOLDER/SERIAL.json" in text
+    assert "One phone: a file; several phones: a folder, or a name with {device} in it." in text
+    assert "the other kind is refused" in text and "FOLDER/SERIAL.json" in text

@@ -112,7 +112,7 @@ def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
         name: str, checkpoint: Path | None, size: tuple[int, int] | None, image: object, *described: Any
     ) -> SimpleNamespace:
         seen.update(network=name, checkpoint=checkpoint, size=size, image=image, head=described[0])
-        return SimpleNamespace(spec=SimpleNamespace(head=Head("alpha")))
+        return SimpleNamespace(spec=SimpleNamespace(head=Head("alpha"), state=()))
 
     def convert(network: SimpleNamespace, job: Any, announce: object) -> list[Any]:
         assert network.spec.head == Head("alpha")

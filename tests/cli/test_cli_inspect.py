@@ -56,6 +56,39 @@ def test_a_page_that_cannot_be_written_exits_2(param: Path, tmp_path: Path, caps
     assert "choose another --html" in capsys.readouterr().err
 
 
+def test_a_param_without_weights_is_judged_with_a_caveat(param: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(param)]) == 0
+    told = " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    assert "the CPU computes the other 1; judged by the .param alone, which runs nowhere without net.bin" in told
+
+
+@pytest.mark.toolchain
+def test_time_adds_columns_and_says_what_they_are(param: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    param.with_suffix(".bin").write_bytes(b"")
+    param.write_text(NET.format(kind="Sigmoid"))
+    assert run(["inspect", str(param), "--time", "--json", "-q"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert all(op["ms"] > 0 for op in result["ops"]) and result["times"]["whole_ms"] > 0
+    assert run(["inspect", str(param), "--time"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ms here of time" in told and "the layers, timed one by one, add up to" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--mean", "0"], "--mean and --scale belong together"),
+        (["--mean", "0", "--scale", "1/255"], "hazards are looked for in .tflite files only"),
+        (["--overlay", "{folder}"], "Model Explorer does not read"),
+    ],
+)
+def test_flags_that_do_not_fit_the_file_exit_2(
+    param: Path, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(param), *(flag.format(folder=param.parent / "overlay") for flag in flags)]) == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["hello", ""])
 def test_a_bad_file_exits_2_in_plain_words(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "net.tflite"

@@ -43,6 +43,8 @@ def _elementwise(d: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
             tensors = {"x": t(S, d), "z": t(S, d), "y": t(S, d)}
             yield f"{kind} activation {number}", tensors, o(kind, ["x", "z"], ["y"], fusedActivationFunction=number)
     if d == "INT8":
+        for source, made in (("UINT8", d), (d, "UINT8"), (d, d), ("FLOAT32", d), ("FLOAT32", "UINT8")):
+            yield f"QUANTIZE {source} {made}", {"x": t(S, source), "y": t(S, made)}, o("QUANTIZE", ["x"], ["y"])
         for kind, exponents in (("ADD", (-11, -10, 7, 8)), ("SUB", (-11, -10, 7, 8)), ("MUL", (-17, -16, 7, 8))):
             for exponent in exponents:
                 tensors = {"x": t(S, d, None, (2.0**exponent,)), "z": t(S, d, None, (1.0,)), "y": t(S, d, None, (1.0,))}

@@ -19,12 +19,8 @@ from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.ncnn import NCNN, converter
 from mobile_matting_export.formats.ncnn.param import Layer, ParamFile, read
-from mobile_matting_export.formats.ncnn.quantize import (
-    FLOAT16_TAG,
-    FLOAT32_TAG,
-    round_weights_to_half,
-    weight_blocks,
-)
+from mobile_matting_export.formats.ncnn.quantize import round_weights_to_half
+from mobile_matting_export.formats.ncnn.walk_weights import FLOAT16_TAG, FLOAT32_TAG, weight_blocks
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.networks import ALL
 

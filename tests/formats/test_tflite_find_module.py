@@ -1,4 +1,4 @@
-"""PyTorch module paths from the names that litert-torch writes."""
+"""PyTorch module paths from the names that litert-torch and shorten_names write."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ PEER = "litert_torch._convert.to_channel_last_io.ChannelLastIOWrapper/nets.Pick_
         ("model_18/tf.compat.v1.transpose_2863/transpose", ""),
         ("matte_alpha_output", ""),
         ("tfl.dequantize3", ""),
+        ("net.enc_block0.conv@1", "net.enc_block0.conv"),
+        ("net.up.0@12_dequant", "net.up.0"),
+        ("@3", ""),
+        ("12", ""),
+        ("12_dequant", ""),
+        ("StatefulPartitionedCall:0", ""),
         ("", ""),
     ],
 )

@@ -15,7 +15,8 @@ from torch import nn
 from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.formats.format import SMALL_WEIGHT, ExportGraph
 from mobile_matting_export.formats.tflite import TFLITE, quantize
-from mobile_matting_export.formats.tflite.quantize import cast_weights_to_half, check_only_weights_are_half
+from mobile_matting_export.formats.tflite.narrow_weights import check_only_weights_became
+from mobile_matting_export.formats.tflite.quantize import cast_weights_to_half
 from mobile_matting_export.formats.tflite.read_file import read_file
 
 pytestmark = pytest.mark.toolchain
@@ -37,7 +38,7 @@ def test_large_weights_are_float16_behind_dequantize_and_nothing_else(half_file:
         source, weight = made_by.get(op.inputs[1]), main.tensors[op.inputs[1]]
         if math.prod(weight.shape) > SMALL_WEIGHT:
             assert source is not None
-            assert source.kind == "DEQUANTIZE"
+            assert (source.kind, source.version) == ("DEQUANTIZE", 3)  # the first that knows float16
             assert main.tensors[source.inputs[0]].dtype == "FLOAT16"
         else:
             assert source is None
@@ -103,7 +104,7 @@ def test_unchanged_file_is_noticed(small_file: Path, tmp_path: Path, monkeypatch
 
 
 def test_rounded_small_weight_is_noticed(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "_operators_with_small_weights", lambda file: [])
+    monkeypatch.setattr(quantize, "scopes_of_small_weights", lambda file: None)
     with pytest.raises(ConversionError, match=r"small weight .* was rounded"):
         cast_weights_to_half(small_file, tmp_path / "net.tflite")
 
@@ -112,12 +113,12 @@ def test_other_changes_are_noticed(small_file: Path, half_file: Path) -> None:
     full, half = read_file(small_file), read_file(half_file)
     lost = replace(half.main, operators=half.main.operators[:-1])
     with pytest.raises(ConversionError, match="operators changed: LOGISTIC"):
-        check_only_weights_are_half(full, replace(half, subgraphs=(lost,)))
+        check_only_weights_became("FLOAT16", full, replace(half, subgraphs=(lost,)))
     with pytest.raises(ConversionError, match="signatures differ"):
-        check_only_weights_are_half(full, replace(half, signatures=()))
+        check_only_weights_became("FLOAT16", full, replace(half, signatures=()))
     first = half.main.inputs[0]
     integers = tuple(
         replace(tensor, dtype="INT8") if index == first else tensor for index, tensor in enumerate(half.main.tensors)
     )
     with pytest.raises(ConversionError, match="matte_image became INT8"):
-        check_only_weights_are_half(full, replace(half, subgraphs=(replace(half.main, tensors=integers),)))
+        check_only_weights_became("FLOAT16", full, replace(half, subgraphs=(replace(half.main, tensors=integers),)))

@@ -48,6 +48,7 @@ def test_a_widened_weight_counts_as_stored(small_file: Path, tmp_path: Path) -> 
     widen = _first(graph, "DEQUANTIZE")
     assert graph.tensors[widen.inputs[0]].dtype == "FLOAT16"
     assert graph.tensors[widen.outputs[0]].constant and graph.tensors[widen.outputs[0]].values is None
+    assert widen.module == "decoder.conv"
 
 
 @pytest.mark.toolchain

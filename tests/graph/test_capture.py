@@ -246,10 +246,21 @@ def test_network_that_fails_names_its_own_line() -> None:
         capture(Calling(fail), {"image": picture()})
 
 
-@pytest.mark.parametrize("results", [lambda x: (x, x * 2), lambda x: {"a": x, "b": -x}, lambda x: None])
-def test_other_than_one_result_is_refused(results: Callable[[torch.Tensor], object]) -> None:
-    with pytest.raises(ConversionError, match="the network must return one tensor, the alpha matte; it returns"):
+@pytest.mark.parametrize("results", [lambda x: None, lambda x: (x * 2, 1.0), lambda x: ()])
+def test_results_that_are_no_tensors_are_refused(results: Callable[[torch.Tensor], object]) -> None:
+    with pytest.raises(ConversionError, match="the network must return tensors: the alpha matte, then new values of"):
         capture(Calling(lambda m, x: results(x)), {"image": picture()})  # type: ignore[arg-type,return-value]
+
+
+def test_several_results_keep_their_order() -> None:
+    graph = capture(Calling(lambda m, x: (x * 2, x + 1, x * 3)), {"image": picture()})  # type: ignore[arg-type,return-value]
+    for result, wanted in zip(graph(picture()), (picture() * 2, picture() + 1, picture() * 3), strict=True):
+        assert torch.equal(result, wanted)
+
+
+def test_state_that_is_an_input_unchanged_is_refused() -> None:
+    with pytest.raises(ConversionError, match="result 1 of the network is the input image, unchanged: leave it out"):
+        capture(Calling(lambda m, x: (x * 2, x)), {"image": picture()})  # type: ignore[arg-type,return-value]
 
 
 def test_one_result_in_a_tuple_or_dictionary_is_taken() -> None:

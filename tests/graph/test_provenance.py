@@ -4,7 +4,15 @@ import torch
 from torch import fx, nn
 
 from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.graph.provenance import code_line, describe, module_path, user_line
+from mobile_matting_export.graph.provenance import (
+    code_line,
+    describe,
+    describe_place,
+    module_path,
+    nodes_of,
+    operator_name,
+    user_line,
+)
 
 
 def test_module_path_is_that_of_the_innermost_module() -> None:
@@ -77,3 +85,23 @@ def test_user_line_in_a_folder_called_torch_is_found(tmp_path) -> None:  # type:
 
 def test_user_line_of_an_error_without_frames_is_empty() -> None:
     assert user_line(ValueError("never raised")) == ""
+
+
+class Rooted(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(torch.sqrt(image)) + 1
+
+
+def test_an_operator_is_found_under_every_converters_name_for_it() -> None:
+    graph = capture(Rooted(), {"image": torch.rand(1, 3, 4, 4)}).graph
+    for name in ("aten::sqrt", "torch.sqrt", "sqrt"):
+        assert [operator_name(node) for node in nodes_of(graph, name)] == ["sqrt", "sqrt"]
+    assert nodes_of(graph, "torch.sqr") == []
+
+
+def test_a_place_is_a_layer_and_a_line() -> None:
+    graph = capture(nn.Sequential(Rooted(), Rooted()), {"image": torch.rand(1, 3, 4, 4)}).graph
+    told = describe_place(nodes_of(graph, "sqrt"))
+    assert told.startswith(" at layer 0 (and 1 layer more of the same code) (test_provenance.py, line ")
+    assert told.endswith(": `return torch.sqrt(torch.sqrt(image)) + 1`)")
+    assert describe_place([]) == ""

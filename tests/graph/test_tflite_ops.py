@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -63,3 +65,20 @@ def test_operators_have_shapes_without_numbers_and_survive_capture() -> None:
     assert torch.equal(graph(image), Net()(image))
     targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
     assert targets == [DEPTH_TO_SPACE, RESIZE_BILINEAR_LEGACY, CROP, torch.ops.aten.cat.default, SPREAD_COLUMNS]
+
+
+@pytest.mark.parametrize(
+    ("operator", "settings"),
+    [
+        (RESIZE_BILINEAR_LEGACY, (7, 5)),
+        (RESIZE_BILINEAR_LEGACY, (2, 9)),
+        (DEPTH_TO_SPACE, (2,)),
+        (CROP, (1, 0, 2, 3)),
+        (SPREAD_COLUMNS, (4,)),
+    ],
+    ids=lambda value: getattr(value, "_opname", str(value)),
+)
+def test_operators_can_be_trained_through(operator: Callable[..., torch.Tensor], settings: tuple[int, ...]) -> None:
+    image = torch.randn(2, 8, 4, 3, dtype=torch.float64, requires_grad=True)
+
+    assert torch.autograd.gradcheck(lambda given: operator(given, *settings), (image,))

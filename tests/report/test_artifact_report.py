@@ -59,7 +59,7 @@ def make_manifest(**parity: Any) -> dict[str, Any]:
             "mad": 0.000556,
             "psnr_db": 58.3,
             "worst": "first.jpg",
-            "device": "cpu (XNNPACK)",
+            "device": "cpu (XNNPACK), no GPU delegate on this machine",
             "limits": {"max_abs": 0.1, "mad": 0.002},
             "passed": True,
         }
@@ -98,10 +98,25 @@ def test_the_page_tells_verdict_ledger_ops_files_and_tools(tmp_path: Path) -> No
         "326 M",
         "64 × 64",
         "logits, channel 1, result 2 of forward",
-        "gpu-fp32",
+        "GPU, computing in float32",
     ):
         assert words in text, words
     assert "net&lt;1&gt;" in page and "net<1>" not in page
+
+
+def test_what_ran_where_is_told_without_modes(tmp_path: Path) -> None:
+    here = unescape(write(tmp_path, make_manifest(), [make_case("first.jpg")]))
+    assert "on cpu (XNNPACK), no GPU delegate on this machine, which is not what it is made for" in here
+    assert "gpu-fp32" not in here
+    for mode, device, made_for in (("cpu", "cpu (XNNPACK)", "CPU"), ("gpu", "vulkan: a card", "GPU")):
+        manifest = make_manifest(device=device) | {"mode": mode}
+        page = write(tmp_path, manifest, [make_case("first.jpg")])
+        assert f"<dt>made for</dt><dd>{made_for}</dd>" in page and f"<dd>{device}</dd>" in page
+        assert "not what it is made for" not in page
+
+
+def test_a_float_artifact_has_no_int8_part(tmp_path: Path) -> None:
+    assert "<h2>int8</h2>" not in write(tmp_path, make_manifest(), [make_case("first.jpg")])
 
 
 def test_a_missed_limit_is_not_praised(tmp_path: Path) -> None:

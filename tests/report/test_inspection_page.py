@@ -17,6 +17,7 @@ from mobile_matting_export.inspection import (
     Part,
     Remark,
     Tensor,
+    Times,
     Verdict,
 )
 from mobile_matting_export.report.inspection_page import write_inspection_page
@@ -91,3 +92,11 @@ def test_a_delegate_that_does_not_start_is_dark(tmp_path: Path) -> None:
     assert '<rect class="stops"' in page
     assert "does not start: operation 1 stops the whole delegate" in page
     assert "No peak: no shapes" in page
+
+
+def test_times_are_told_for_what_they_are(tmp_path: Path) -> None:
+    assert "time here" not in _page(tmp_path)
+    measured = _page(tmp_path, replace(INSPECTION, times=Times((3.0, 1.0), 4.4)))
+    assert "time here" in measured and "3.000 ms, 75.0%" in measured and "add up to 0.91 of it" in measured
+    counted = _page(tmp_path, replace(INSPECTION, times=Times(why_not="nobody can tell")))
+    assert "of the multiply-adds, counted" in counted and "nobody can tell." in counted and "time here" not in counted

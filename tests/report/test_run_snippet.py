@@ -105,6 +105,27 @@ def test_bytes_enter_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(image[0], pixels if target == "tflite-cpu" else pixels.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize(("dtype", "lowest"), [("int8", -128), ("uint8", 0)])
+def test_8_bit_ends_are_stored_and_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, lowest: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "portrait.png")
+    image = {"quantization": {"scale": 1 / 127.5, "zero_point": lowest + 128}, "mean": [127.5] * 3}
+    manifest = make_manifest("tflite-cpu", dtype=dtype, scale=[1 / 127.5] * 3, **image)
+    manifest["outputs"] = [{"name": "alpha", "quantization": {"scale": 1 / 255, "zero_point": lowest}}]
+    snippet = run_snippet(manifest).replace("portrait.jpg", "portrait.png")
+    variables = run_until_loading(snippet, tmp_path, monkeypatch)
+
+    assert variables["image"].dtype == np.dtype(dtype)
+    # (p - 127.5) lies on a half, which floats may see on either side
+    assert np.abs(variables["image"][0].astype(int) - lowest - pixels.astype(int)).max() <= 1
+    (restoring,) = [line for line in snippet.splitlines() if line.startswith("alpha = (")]
+    stored = {"alpha": np.array([lowest, lowest + 255], dtype), "np": np}
+    exec(restoring, stored)
+    assert stored["alpha"].tolist() == pytest.approx([0, 1])
+
+
 @pytest.mark.parametrize(
     ("mode", "on_vulkan", "in_fp32"), [("cpu", False, True), ("gpu", True, False), ("gpu-fp32", True, True)]
 )

@@ -70,20 +70,30 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Blocks between a first convolution and a head that makes one channel."""
+    """Blocks between a first convolution and a head that makes one channel.
 
-    def __init__(self, blocks: list[str], head: str) -> None:
+    The maps behind the blocks ``kept`` are returned beside alpha, as new values of states.
+    """
+
+    def __init__(self, blocks: list[str], head: str, kept: set[int] | None = None) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, WIDTH, 3, padding=1)
         self.blocks = nn.ModuleList(Block(kind) for kind in blocks)
         self.scores = nn.Conv2d(WIDTH, 2, 1)
         self.coefficients = nn.Conv2d(WIDTH + 2, 3, 3, padding=1)
         self.head = head
+        self.kept = kept or set()
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = before = self.first(image)
-        for block in self.blocks:
+    def forward(self, image: torch.Tensor, *hidden: torch.Tensor) -> Any:
+        x = self.first(image)
+        x = before = x + hidden[0] if hidden else x
+        states = []
+        for number, block in enumerate(self.blocks):
             x, before = block(x, before), x
+            states += [x] if number in self.kept else []
+        return (self.matte(x), *states) if states else self.matte(x)
+
+    def matte(self, x: torch.Tensor) -> torch.Tensor:
         if self.head == "slice":
             return torch.sigmoid(x[:, :1])
         scores = self.scores(x)
@@ -117,5 +127,30 @@ def test_random_network_keeps_its_function(randomised: Any) -> None:
             torch.testing.assert_close(run_all(rewritten, [(image,)])[0], expected, rtol=0, atol=1e-4)
             assert [step.name for step in steps if step.changes] == []
             assert again.code == rewritten.code
+
+    check()
+
+
+def test_random_recurrent_network_keeps_every_result(randomised: Any) -> None:
+    @settings(max_examples=8, deadline=None, derandomize=True, database=None)
+    @given(
+        blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7),
+        head=st.sampled_from(HEADS),
+        kept=st.sets(st.integers(0, 6), min_size=1, max_size=2),
+    )
+    def check(blocks: list[str], head: str, kept: set[int]) -> None:
+        torch.manual_seed(0)
+        network = randomised(Network(blocks, head, {number % len(blocks) for number in kept}))
+        generator = torch.Generator().manual_seed(1)
+        frame = (torch.randn(1, 3, 21, 27, generator=generator), torch.randn(1, WIDTH, 21, 27, generator=generator))
+        captured = capture(network, dict(zip(("image", "hidden"), frame, strict=True)))
+        with torch.no_grad():
+            expected = network(*frame)
+        for row in ROWS:
+            rewritten, _ = apply_rewrites(captured, row, [frame])
+
+            for result, wanted in zip(run_all(rewritten, [frame]), expected, strict=True):
+                magnitude = max(1.0, float(wanted.abs().max()))  # states are not bounded
+                torch.testing.assert_close(result / magnitude, wanted / magnitude, rtol=0, atol=1e-4)
 
     check()

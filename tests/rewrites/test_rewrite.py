@@ -26,6 +26,13 @@ def graph() -> fx.GraphModule:
     return capture(nn.Sequential(Doubling()), {"image": PROBES[0][0]})
 
 
+class Half(nn.Module):
+    """Returns alpha and a state of large numbers."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return image * 0.5, image * 64
+
+
 def times(factor: float) -> Callable[[fx.GraphModule], Outcome]:
     """A rewrite that multiplies the result."""
 
@@ -145,3 +152,30 @@ def test_refusal_of_a_whole_network_is_passed_on_unchanged(graph: fx.GraphModule
 
     with pytest.raises(ConversionError, match=r"^this network cannot be rewritten$"):
         apply_rewrites(graph, [Rewrite("refusing", "", refuse)], PROBES)
+
+
+@pytest.mark.parametrize(("factor", "error"), [(2.0, 1.0), (1 + 2**-15, 2**-15)])
+def test_every_result_is_measured_states_by_their_magnitude(factor: float, error: float) -> None:
+    def scale_second(graph_module: fx.GraphModule) -> Outcome:
+        (output,) = (node for node in graph_module.graph.nodes if node.op == "output")
+        alpha, state = output.args[0]  # type: ignore[misc]
+        output.args = ((alpha, insert_op(graph_module, output, aten.mul.Tensor, state, factor, like=state)),)
+        return Outcome(1)
+
+    captured = capture(Half(), {"image": PROBES[0][0]})
+    rewrite = Rewrite("scale", "", scale_second, exact=False)
+
+    _, (step,) = apply_rewrites(captured, [rewrite], [(torch.ones_like(PROBES[0][0]),)])
+
+    assert step.max_abs_error == step.total_error == pytest.approx(error, rel=1e-3)
+
+
+def test_a_result_that_is_lost_is_noticed() -> None:
+    def lose_second(graph_module: fx.GraphModule) -> Outcome:
+        (output,) = (node for node in graph_module.graph.nodes if node.op == "output")
+        output.args = (output.args[0][0],)  # type: ignore[index]
+        return Outcome(1)
+
+    captured = capture(Half(), {"image": PROBES[0][0]})
+    with pytest.raises(ConversionError, match="rewrite liar claims to be exact but changed"):
+        apply_rewrites(captured, [Rewrite("liar", "", lose_second)], PROBES)

@@ -14,6 +14,19 @@ TIMEOUT_S = 1800
 """pnnx runs the network to learn its shapes: seconds for most, half a minute at 512x512 on one core."""
 
 _PROBE = 65_536
+
+
+class NotExpressible(ConversionError):
+    """pnnx met something that ncnn cannot do; ``complaint`` is its own line, which begins with the operator."""
+
+    def __init__(self, complaint: str, place: str = "") -> None:
+        super().__init__(
+            f"pnnx cannot express part of the network in ncnn{place}: {complaint!r}; "
+            "write that operator differently, or choose a tflite target"
+        )
+        self.complaint = complaint
+
+
 _DISAGREEMENT = re.compile(r"unsupported|not supported", re.IGNORECASE)
 
 
@@ -42,8 +55,8 @@ def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float
         timeout_s: seconds after which the converter is stopped.
 
     Raises:
-        ConversionError: the program failed, was stopped, wrote nothing, or said that it met something
-            unsupported (which does not stop it).
+        NotExpressible: it said that it met something unsupported (which does not stop it).
+        ConversionError: the program failed, was stopped, or wrote nothing.
         OSError: the disk is full.
     """
     stem = torchscript.with_suffix("")
@@ -86,10 +99,7 @@ def convert(torchscript: Path, shapes: Sequence[Sequence[int]], timeout_s: float
         raise ConversionError(f"pnnx failed with exit status {done.returncode}: {_last_words(log)}")
     complaint = _disagreement(log)
     if complaint is not None:
-        raise ConversionError(
-            f"pnnx cannot express part of the network in ncnn: {complaint!r}; "
-            "write that operator differently, or choose a tflite target"
-        )
+        raise NotExpressible(complaint)
     if not (param.is_file() and weights.is_file()):
         raise ConversionError(f"pnnx ended without an error but wrote no model: {_last_words(log)}")
     return param, weights

@@ -12,7 +12,8 @@ from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.ncnn import converter, net
 from mobile_matting_export.formats.ncnn.param import Layer, ParamFile, ParamSyntaxError, read
 from mobile_matting_export.formats.ncnn.quantize import round_weights_to_half
-from mobile_matting_export.formats.ncnn.refusals import refuse_silent_errors
+from mobile_matting_export.formats.ncnn.refusals import place_of, refuse_silent_errors
+from mobile_matting_export.graph.provenance import describe_place, nodes_of
 
 PRECISIONS = ("fp32", "fp16")
 
@@ -34,7 +35,7 @@ _REMEDIES = {
 def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
     """Write ``<stem>.ncnn.param`` and ``<stem>.ncnn.bin`` into ``folder`` and return them.
 
-    Blobs carry the names of the graph's inputs and ``alpha``; each ``Input`` layer states its width,
+    Blobs carry the names of the graph's inputs and outputs; each ``Input`` layer states its width,
     height and channels (keys 0, 1, 2), since resizes are burnt in for that size. ``fp16`` rounds weights
     of more than ``SMALL_WEIGHT`` elements and keeps the arithmetic around average pooling windows in fp32.
     The same graph gives the same bytes.
@@ -51,12 +52,16 @@ def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[P
         torchscript = Path(scratch) / "network.pt"
         _trace(graph, torchscript)
         shapes = [tuple(example.shape) for example in graph.inputs.values()]
-        param, weights_path = converter.convert(torchscript, shapes)
+        try:
+            param, weights_path = converter.convert(torchscript, shapes)
+        except converter.NotExpressible as error:
+            place = place_of(graph.module.graph, error.complaint)
+            raise converter.NotExpressible(error.complaint, place) from error
         try:
             network = read(param)
         except ParamSyntaxError as error:
             raise ConversionError(f"pnnx wrote a file that is no ncnn network: {error}") from error
-        _refuse_unconverted(network)
+        _refuse_unconverted(network, graph)
         network = _with_names_and_sizes(network, graph)
         weights = weights_path.read_bytes()
         if precision == "fp16":
@@ -128,7 +133,7 @@ def _trace(graph: ExportGraph, path: Path) -> None:
         path.write_bytes(content.getbuffer())
 
 
-def _refuse_unconverted(network: ParamFile) -> None:
+def _refuse_unconverted(network: ParamFile, graph: ExportGraph) -> None:
     unknown = [layer for layer in network.layers if "." in layer.type or "::" in layer.type]
     # an expression is only what is left of another operator's arguments
     unknown.sort(key=lambda layer: layer.type == "pnnx.Expression")
@@ -136,19 +141,21 @@ def _refuse_unconverted(network: ParamFile) -> None:
         layer = unknown[0]
         name = layer.type.replace("::", ".").rpartition(".")[2]
         remedy = _REMEDIES.get(name, "write it with operators that ncnn has, or choose a tflite target")
-        raise ConversionError(f"ncnn has no operator for {layer.type} (layer {layer.name!r}); {remedy}")
+        where = describe_place(nodes_of(graph.module.graph, name)) or f" (layer {layer.name!r})"
+        raise ConversionError(f"ncnn has no operator for {layer.type}{where}; {remedy}")
 
 
 def _with_names_and_sizes(network: ParamFile, graph: ExportGraph) -> ParamFile:
     names = {f"in{index}": name for index, name in enumerate(graph.inputs)}
+    results = {f"out{index}": name for index, name in enumerate(graph.outputs)}
     found = [layer.outputs[0] for layer in network.inputs]
-    if sorted(found) != sorted(names) or network.outputs != ("out0",):
+    if sorted(found) != sorted(names) or sorted(network.outputs) != sorted(results):
         raise ConversionError(
             f"pnnx wrote the inputs {found} and the outputs {list(network.outputs)} where the network has "
-            f"{list(graph.inputs)} and one alpha; capture it with one tensor as result and every input used"
+            f"{list(graph.inputs)} and {list(graph.outputs)}; use every input, and return every state anew"
         )
     try:
-        network = network.with_blob_names({**names, "out0": "alpha"})
+        network = network.with_blob_names({**names, **results})
     except ValueError as error:
         raise ConversionError(f"the inputs' names collide with pnnx's: {error}; rename the input") from error
 

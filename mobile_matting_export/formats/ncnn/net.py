@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mobile_matting_export.errors import ConversionError, UsageError
-from mobile_matting_export.formats.ncnn.param import ParamSyntaxError, read
+from mobile_matting_export.formats.ncnn.param import ParamFile, ParamSyntaxError, read
 
 
 def strict_fp32(options: Any) -> None:
     """Set an ``ncnn.Option`` to float32 on one CPU thread, whatever the weights are stored as."""
     _one_cpu_thread(options)
     _set_arithmetic(options, "fp32")
+
+
+def strict_fp32_keeping_blobs(options: Any) -> None:
+    """Set an ``ncnn.Option`` as ``strict_fp32`` does, with every blob kept in memory until the frame is done."""
+    strict_fp32(options)
+    options.lightmode = False
 
 
 def fp16_on_cpu(options: Any) -> None:
@@ -55,6 +62,20 @@ def split_files(files: Sequence[Path]) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
+def read_network(param: Path) -> ParamFile:
+    """Return the network that the ``.param`` describes.
+
+    Raises:
+        UsageError: the file is missing, or no ncnn network.
+    """
+    try:
+        return read(param)
+    except OSError as error:
+        raise UsageError(f"cannot read ncnn file {param}: {error.strerror or error}; check the path") from error
+    except ParamSyntaxError as error:
+        raise UsageError(f"{param} is no ncnn network: {error}; convert again") from error
+
+
 class LoadedNet:
     """A network in ncnn's memory, with every return code checked and every tensor copied."""
 
@@ -66,10 +87,7 @@ class LoadedNet:
             ConversionError: the ncnn runtime is not installed.
         """
         param, weights = split_files(files)
-        try:
-            network = read(param)
-        except ParamSyntaxError as error:
-            raise UsageError(f"{param} is no ncnn network: {error}; convert again") from error
+        network = read_network(param)
         try:
             import ncnn
         except ImportError as error:
@@ -97,22 +115,34 @@ class LoadedNet:
             UsageError: an input is missing, unknown, or of another shape than the network was made for.
             ConversionError: ncnn failed inside the network; names the blob.
         """
-        arrays = self._checked(inputs)
         results = {}
+        for name, result in self.read_blobs(inputs, self._outputs):
+            if result.ndim != 3:
+                raise ConversionError(f"output {name!r} of {self._path} has shape {result.shape}, not channels x H x W")
+            results[name] = result[np.newaxis]
+        return results
+
+    def read_blobs(self, inputs: Mapping[str, np.ndarray], blobs: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Run one frame as ``run`` does and yield ``blobs`` of it: name and a float32 copy, C x H x W or fewer axes.
+
+        Blobs that the network itself reads are there only where the options keep them.
+        """
+        arrays = self._checked(inputs)
         with self._net.create_extractor() as extractor:
             for name, array in arrays.items():
                 # Mat borrows the array's memory without keeping it alive: `array` stays bound over the clone
                 self._check(extractor.input(name, self._ncnn.Mat(array).clone()), "take input", name)
-            for name in self._outputs:
+            for name in blobs:
                 code, mat = extractor.extract(name)
-                self._check(code, "compute output", name)
-                result = np.array(mat, dtype=np.float32)
-                if result.ndim != 3:
-                    raise ConversionError(
-                        f"output {name!r} of {self._path} has shape {result.shape}, not channels x H x W"
-                    )
-                results[name] = result[np.newaxis]
-        return results
+                self._check(code, "compute output" if name in self._outputs else "compute blob", name)
+                yield name, np.array(mat, dtype=np.float32)
+
+    def ramp(self) -> dict[str, np.ndarray]:
+        """A frame that fits the network: name -> float32 1xCxHxW that rises from -1 to 1."""
+        return {
+            name: np.linspace(-1, 1, math.prod(shape), dtype=np.float32).reshape(1, *shape)
+            for name, shape in self._inputs.items()
+        }
 
     def close(self) -> None:
         """Release the network's memory."""

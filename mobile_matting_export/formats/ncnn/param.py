@@ -20,6 +20,8 @@ MAGIC = "7767517"
 NAME_WIDTH = 24
 FEATURE_MASK = 31
 """Key of the bit mask that switches features off for one layer, the same key on every layer type."""
+NO_WINOGRAD = 1 << 6
+"""Of the feature mask: a convolution of 3x3 is computed without Winograd's algorithm."""
 
 
 class ParamSyntaxError(ValueError):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.graph.ops import argument
-from mobile_matting_export.graph.provenance import module_path
+from mobile_matting_export.graph.provenance import describe_place, module_path, nodes_of, operator_name
+from mobile_matting_export.graph.surgery import shape
 
 if TYPE_CHECKING:
     from torch import fx
@@ -31,15 +32,15 @@ def refuse_silent_errors(graph: ExportGraph) -> None:
         if node.op == "placeholder":
             _check_input(node)
     operators = [node for node in nodes if node.op == "call_function"]
-    if not any(_PINS_BATCH_AXIS.match(_operator(node)) for node in operators):
+    if not any(_PINS_BATCH_AXIS.match(operator_name(node)) for node in operators):
         raise ConversionError(
             "cannot convert this graph to ncnn: it has no convolution, pooling, resize or normalization, "
             "and without one pnnx mistakes channels for rows; convert the whole network, not a part of it"
         )
     for node in operators:
-        if _operator(node) == "avg_pool2d":
+        if operator_name(node) == "avg_pool2d":
             _check_average_pool(node)
-        if _operator(node) in ("layer_norm", "native_layer_norm"):
+        if operator_name(node) in ("layer_norm", "native_layer_norm"):
             _check_layer_norm(node)
 
 
@@ -74,8 +75,16 @@ def _check_layer_norm(node: fx.Node) -> None:
         )
 
 
-def _operator(node: fx.Node) -> str:
-    """Name of an ATen operator alone: ``aten.avg_pool2d.default`` -> ``avg_pool2d``."""
-    schema = getattr(node.target, "_schema", None)
-    name = schema.name if schema is not None else getattr(node.target, "__name__", str(node.target))
-    return name.rpartition("::")[2]
+def place_of(graph: fx.Graph, complaint: str) -> str:
+    """Where in the network pnnx's ``complaint`` comes from, for a sentence; nothing where nobody can tell.
+
+    pnnx begins with the operator's name: ``slice with step 2 is not supported``, ``permute 5-rank tensor is not ...``.
+    """
+    words = complaint.split()
+    nodes = nodes_of(graph, words[0]) if words else []
+    if step := re.search(r"with step (-?\d+)", complaint):
+        nodes = [node for node in nodes if argument(node, 4, "step", 1) == int(step[1])]
+    if rank := re.search(r"(\d+)-rank tensor", complaint):
+        # its tensors have no batch axis
+        nodes = [node for node in nodes if len(shape(node)) in (int(rank[1]), int(rank[1]) + 1)]
+    return describe_place(nodes)

@@ -67,7 +67,7 @@ class CpuSession:
         self._net = net.LoadedNet(files, net.strict_fp32)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one frame: name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``."""
+        """Run one frame: name -> float32 1xCxHxW, returns ``alpha`` and new states, 1xCxHxW float32."""
         return self._net.run(inputs)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class WorkerSession:
             raise
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one frame: name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``.
+        """Run one frame: name -> float32 1xCxHxW, returns ``alpha`` and new states, 1xCxHxW float32.
 
         Raises:
             UsageError: an input is missing, unknown or of the wrong shape.

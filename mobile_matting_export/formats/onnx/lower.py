@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobile_matting_export.errors import ConversionError, UsageError
 from mobile_matting_export.formats.format import ExportGraph
 from mobile_matting_export.formats.silence import held_output
 from mobile_matting_export.graph.ops import AVG_POOL, argument, is_op
-from mobile_matting_export.graph.provenance import module_path
+from mobile_matting_export.graph.provenance import describe_place, module_path, nodes_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 17
+# "Exporting the operator 'aten::erfinv' to ONNX opset version 17 is not supported"
+_OPERATOR = re.compile(r"operator '(aten::\w+)'")
 
 
 def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
     """Write ``<stem>.onnx`` (opset 17, float32, NCHW, batch 1) into ``folder`` and return it.
 
-    Inputs carry the names of the graph's inputs, the output is ``alpha``; an input taken as bytes is uint8, and a
+    Inputs and outputs carry the names of the graph's; an input taken as bytes is uint8, and a
     Cast stands behind it. The same graph gives the
     same bytes: descriptions, source paths and metadata are stripped.
 
@@ -78,14 +81,16 @@ def _export(graph: ExportGraph, folder: Path) -> ModelProto:
                     *_called(graph),
                     path,
                     input_names=list(graph.inputs),
-                    output_names=["alpha"],
+                    output_names=list(graph.outputs),
                     opset_version=OPSET,
                     dynamo=False,
                 )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
+            named = _OPERATOR.search(reason)
+            where = describe_place(nodes_of(graph.module.graph, named[1])) if named else ""
             raise ConversionError(
-                f"the network has no ONNX form at opset {OPSET}: {reason}; write that operator differently"
+                f"the network has no ONNX form at opset {OPSET}{where}: {reason}; write that operator differently"
             ) from error
         return onnx.load(path)
 
@@ -99,9 +104,8 @@ def _called(graph: ExportGraph) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
         return graph.module.eval(), tuple(graph.inputs.values())
 
     class TakesBytes(nn.Module):
-        def forward(self, *images: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = graph.module(*(image.float() for image in images))
-            return result
+        def forward(self, *images: torch.Tensor) -> Any:
+            return graph.module(*(image.float() for image in images))
 
     examples = graph.inputs.items()
     return TakesBytes().eval(), tuple(
@@ -146,8 +150,8 @@ def _check(model: ModelProto, graph: ExportGraph) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"the exported model is not valid ONNX: {error}") from error
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
-    if names != (list(graph.inputs), ["alpha"]):
+    if names != (list(graph.inputs), list(graph.outputs)):
         raise ConversionError(
             f"the exported model has inputs {names[0]} and outputs {names[1]}, expected {list(graph.inputs)} "
-            "and one 'alpha'; capture the network with one tensor as result"
+            f"and {list(graph.outputs)}; use every input, and return every state anew"
         )

@@ -68,6 +68,8 @@ class CpuSession:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one frame: name -> float32 1xCxHxW, returns ``{"alpha": 1x1xHxW float32}``.
 
+        New values of states stand beside it, float32 1xCxHxW.
+
         Raises:
             UsageError: an input is missing, unknown, or of another shape than the model was made for, or
                 an image taken as bytes holds other numbers.

@@ -15,24 +15,25 @@ aten = torch.ops.aten
 
 
 class ChannelLast(nn.Module):
-    """An NCHW graph behind NHWC keyword inputs and an NHWC output ``{"alpha": ...}``.
+    """An NCHW graph behind NHWC keyword inputs and NHWC outputs ``{"alpha": ...}``.
 
     The graph runs node by node in an interpreter that passes each node's provenance on, so that the
     names of the file's tensors carry the PyTorch module path; calling the graph module would lose it.
     """
 
-    def __init__(self, graph: fx.GraphModule, names: Sequence[str]) -> None:
+    def __init__(self, graph: fx.GraphModule, names: Sequence[str], outputs: Sequence[str] = ("alpha",)) -> None:
         super().__init__()
         self.network = graph  # "graph" would hide the exported module's own attribute
         self.names = tuple(names)
+        self.outputs = tuple(outputs)
 
     def forward(self, **images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Take 1xHxWxC float32 or uint8 images under the graph's input names, return ``alpha`` 1xHxWx1."""
+        """Take 1xHxWxC float32 or uint8 images under the graph's input names, return ``alpha`` 1xHxWx1 and states."""
         given = [images[name] for name in self.names]
         ordered = [image.float() if image.dtype == torch.uint8 else image for image in given]
         with preserve_node_meta():
-            alpha = _Speller(self.network, ordered).run_graph()
-        return {"alpha": _to_channel_last(alpha)}
+            results = _Speller(self.network, ordered).run_graph()
+        return {name: _to_channel_last(result) for name, result in zip(self.outputs, results, strict=True)}
 
 
 class _Speller(fx.Interpreter):
@@ -54,10 +55,10 @@ class _Speller(fx.Interpreter):
         self._constants = _constant_nodes(graph.graph)
         self._node: fx.Node | None = None
 
-    def run_graph(self) -> torch.Tensor:
-        """Return the graph's result, NCHW."""
-        result: torch.Tensor = self.run(*self._inputs)
-        return result
+    def run_graph(self) -> tuple[torch.Tensor, ...]:
+        """Return the graph's results, NCHW."""
+        result = self.run(*self._inputs)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, remembering it for ``call_function``."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import fx
 
 from mobile_matting_export.errors import ConversionError
-from mobile_matting_export.graph.provenance import code_line, module_path
+from mobile_matting_export.graph.provenance import describe_place
 
 REMEDIES: tuple[tuple[str, str], ...] = (
     (
@@ -55,12 +55,7 @@ def explain_failure(error: Exception, graph: fx.Graph) -> ConversionError:
     """
     message = str(error)
     remedy = next((remedy for part, remedy in REMEDIES if part in message), UNKNOWN)
-    nodes = list(_guilty(message, graph))
-    paths = list(dict.fromkeys(map(module_path, nodes)))
-    where = ""
-    if paths:
-        more = f" (and {len(paths) - 1} layers more of the same code)" if len(paths) > 1 else ""
-        where = f" at layer {paths[0]}{more}{code_line(nodes[0])}"
+    where = describe_place(list(_guilty(message, graph)))
     return ConversionError(f"litert-torch cannot convert the network{where}: {_first_line(error)}; {remedy}")
 
 

@@ -1,7 +1,8 @@
-"""Finds the PyTorch module path that litert-torch wrote into a tensor's name.
+"""Finds the PyTorch module path in a tensor's name, as litert-torch or ``shorten_names`` wrote it.
 
-A name is a path of ``<package>.<Class>_<attribute>`` joined with ``/``, ended by ``;`` and a number; an
-operation that absorbed others joins several with ``;;``. The root and converters' wrappers have no attribute.
+litert-torch's name is a path of ``<package>.<Class>_<attribute>`` joined with ``/``, ended by ``;`` and a number;
+an operation that absorbed others joins several with ``;;``. The root and converters' wrappers have no attribute.
+A short name is the path itself, ``@`` and a number; ai-edge-quantizer appends words such as ``_dequant``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 # the class ends where an underscore meets what attributes begin with: ERD_SegNet_seg_extract is seg_extract;
 # a name that is all capitals, or begins with one, is cut at its first underscore
 _ATTRIBUTE = re.compile(r"^\w*?_(?=[a-z0-9])(?P<lower>\w+)$|^[^_]*_(?P<first>\w+)$")
+_SHORT = re.compile(r"^(?P<path>[^;/@]*)@\d+(_\w+)?$")
 _WEIGHTY = re.compile(r"\.(Conv\w*|Linear)_\w+$")
 
 _WRAPPER = "litert_torch."  # its channels-last wrapper holds the network as .wrapped
@@ -22,6 +24,9 @@ def find_module(tensor_name: str) -> str:
     Of several modules in one operation (a convolution with its batch norm and activation), the convolution's
     or linear layer's path is given, else the first.
     """
+    short = _SHORT.match(tensor_name)
+    if short:
+        return short["path"]
     paths = [part for part in re.split(r";+", tensor_name) if "/" in part or _looks_like_module(part)]
     written = [(path, _attributes(path)) for path in paths]
     known = [(path, found) for path, found in written if found]

@@ -14,6 +14,7 @@ from mobile_matting_export.formats.tflite.channel_last import ChannelLast
 from mobile_matting_export.formats.tflite.explain_failure import explain_failure
 from mobile_matting_export.formats.tflite.native_ops import teach_litert_torch
 from mobile_matting_export.formats.tflite.quantize import cast_weights_to_half
+from mobile_matting_export.formats.tflite.shorten_names import shorten_names
 from mobile_matting_export.formats.tflite.take_bytes import take_bytes
 
 SIGNATURE = "matte"
@@ -23,7 +24,7 @@ PRECISIONS = ("fp32", "fp16")
 
 
 def emit(graph: ExportGraph, precision: str, folder: Path, stem: str) -> tuple[Path, ...]:
-    """Write ``folder/stem.tflite``: signature ``matte``, NHWC inputs, float32 or bytes, NHWC output ``alpha``.
+    """Write ``folder/stem.tflite``: signature ``matte``, NHWC inputs, float32 or bytes, NHWC ``alpha`` and states.
 
     With ``fp16`` the weights of convolutions and linear layers are stored as half floats (see
     ``quantize.py``); inputs, output and arithmetic stay float32. Same graph, same bytes.
@@ -57,7 +58,7 @@ def narrow(files: tuple[Path, ...], precision: str, folder: Path, stem: str) -> 
 
 
 def _convert(graph: ExportGraph, target: Path) -> None:
-    wrapper = ChannelLast(graph.module, tuple(graph.inputs)).eval()
+    wrapper = ChannelLast(graph.module, tuple(graph.inputs), graph.outputs).eval()
     samples = {
         name: image.permute(0, 2, 3, 1).contiguous().to(torch.uint8 if name in graph.byte_inputs else torch.float32)
         for name, image in graph.inputs.items()
@@ -76,3 +77,4 @@ def _convert(graph: ExportGraph, target: Path) -> None:
             raise failure from error
     if graph.byte_inputs:
         take_bytes(target, graph.byte_inputs)
+    shorten_names(target)

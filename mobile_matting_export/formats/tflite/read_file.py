@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def parse(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:
-    cause = type(error).__name__
+    cause = "it ends before what it says it holds" if isinstance(error, struct.error) else type(error).__name__
     return UsageError(f"{path} is damaged or truncated ({cause}); copy it or convert the network again")
 
 

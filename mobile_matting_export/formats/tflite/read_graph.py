@@ -71,8 +71,19 @@ def _op(number: int, operator: Operator, subgraph: Subgraph) -> Op:
         outputs=operator.outputs,
         options=operator.options,
         macs=_macs(operator, subgraph),
-        module=find_module(subgraph.tensors[operator.outputs[0]].name) if operator.outputs else "",
+        module=_module(operator, subgraph),
     )
+
+
+def _module(operator: Operator, subgraph: Subgraph) -> str:
+    """Of what widens a stored weight, the module of the operation that takes it: the weight has but a number."""
+    if not operator.outputs:
+        return ""
+    found = find_module(subgraph.tensors[operator.outputs[0]].name)
+    if found or operator.kind != "DEQUANTIZE":
+        return found
+    readers = (other for other in subgraph.operators if operator.outputs[0] in other.inputs and other.outputs)
+    return next((find_module(subgraph.tensors[reader.outputs[0]].name) for reader in readers), "")
 
 
 def _macs(operator: Operator, subgraph: Subgraph) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.silence import held_output
+from mobile_matting_export.formats.tflite.eight_bit import EightBit, find_eight_bit
 from mobile_matting_export.formats.tflite.read_file import Tensor, read_file
 
 Arrays = Mapping[str, np.ndarray]
@@ -43,8 +44,9 @@ def record_tensors(path: Path, feed: Arrays) -> dict[int, np.ndarray]:
                 experimental_preserve_all_tensors=True,
             )
             interpreter.allocate_tensors()
+            stored = find_eight_bit({entry["index"]: entry for entry in interpreter.get_input_details()})
             for index, (name, value) in zip(order, feed.items(), strict=True):
-                interpreter.set_tensor(index, _fitted(path, name, value, graph.tensors[index]))
+                interpreter.set_tensor(index, _fitted(path, name, value, graph.tensors[index], stored.get(index)))
             interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -58,10 +60,12 @@ def record_tensors(path: Path, feed: Arrays) -> dict[int, np.ndarray]:
     return recorded
 
 
-def _fitted(path: Path, name: str, value: np.ndarray, tensor: Tensor) -> np.ndarray:
+def _fitted(path: Path, name: str, value: np.ndarray, tensor: Tensor, stored: EightBit | None) -> np.ndarray:
     """The value in the tensor's layout and type."""
     value = np.asarray(value, np.float32)
     for candidate in (value.transpose(0, 2, 3, 1) if value.ndim == 4 else value, value):
+        if candidate.shape == tensor.shape and stored is not None:
+            return stored.store(np.ascontiguousarray(candidate))
         if candidate.shape == tensor.shape:
             whole = np.rint(candidate).astype(np.uint8) if tensor.dtype == "UINT8" else candidate
             return np.ascontiguousarray(whole)

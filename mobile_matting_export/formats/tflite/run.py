@@ -11,6 +11,7 @@ import numpy as np
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.byte_image import to_bytes
 from mobile_matting_export.formats.silence import held_output
+from mobile_matting_export.formats.tflite.eight_bit import find_eight_bit
 from mobile_matting_export.formats.tflite.read_file import parse
 
 Arrays = dict[str, np.ndarray]
@@ -24,7 +25,8 @@ class TfliteSession:
     """An opened TFLite file. ``device`` says what it runs on.
 
     Our own files are called through their signature. Files of others are called through their first
-    signature, or by the order of their plain inputs; a tensor's layout is told by its shape.
+    signature, or by the order of their plain inputs; a tensor's layout is told by its shape. Inputs and outputs
+    of 8 bits with a scale are real numbers outside.
     """
 
     def __init__(self, path: Path, device: str) -> None:
@@ -33,23 +35,30 @@ class TfliteSession:
         self._interpreter: Any = _load(path)
         self._call: Callable[[Arrays], Arrays]
         self._shapes: dict[str, tuple[int, ...]]
+        self._ours = False
         signatures = self._interpreter.get_signature_list()
         if signatures:
-            key = "matte" if "matte" in signatures else next(iter(signatures))
+            self._ours = "matte" in signatures
+            key = "matte" if self._ours else next(iter(signatures))
             runner = self._interpreter.get_signature_runner(key)
             details = runner.get_input_details()
             # the interpreter lists names alphabetically; the signature's own order counts here
             self._shapes = {name: tuple(details[name]["shape"]) for name in signatures[key]["inputs"]}
             self._call = lambda inputs: dict(runner(**inputs))
+            results = runner.get_output_details()
         else:
             details = {entry["name"]: entry for entry in self._interpreter.get_input_details()}
             self._shapes = {name: tuple(entry["shape"]) for name, entry in details.items()}
             self._call = self._call_plain
+            results = {entry["name"]: entry for entry in self._interpreter.get_output_details()}
+        self._stored = find_eight_bit(details)
+        self._restored = find_eight_bit(results)
         self._bytes = self._find_byte_inputs(details)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run one frame: input name -> float32 1xCxHxW; returns ``{"alpha": 1x1xHxW float32}``.
 
+        New values of states stand beside it, float32 1xCxHxW.
         Outputs of foreign files keep their own names and channels, unless there is only one.
 
         Raises:
@@ -58,9 +67,12 @@ class TfliteSession:
         """
         size = next(iter(inputs.values())).shape[2:] if inputs else ()
         outputs = self._call(self._arranged(inputs))
+        outputs |= {name: code.restore(outputs[name]) for name, code in self._restored.items()}
         if len(outputs) == 1:
             outputs = {"alpha": next(iter(outputs.values()))}
-        return {name: _channel_first(value, size) for name, value in outputs.items()}
+        # in ours every map is NHWC, whatever its size
+        sizes = {name: value.shape[1:3] if self._ours else size for name, value in outputs.items()}
+        return {name: _channel_first(value, sizes[name]) for name, value in outputs.items()}
 
     def close(self) -> None:
         """Release the interpreter and its memory."""
@@ -79,7 +91,12 @@ class TfliteSession:
 
     def _fitted(self, name: str, image: np.ndarray) -> np.ndarray:
         shape = self._shapes[name]
-        image = to_bytes(name, image) if name in self._bytes else np.asarray(image, np.float32)
+        if name in self._bytes:
+            image = to_bytes(name, image)
+        elif name in self._stored:
+            image = self._stored[name].store(image)
+        else:
+            image = np.asarray(image, np.float32)
         if image.ndim == 4:
             channel_last = image.transpose(0, 2, 3, 1)
             if channel_last.shape == shape:
@@ -101,15 +118,17 @@ class TfliteSession:
         }
 
     def _find_byte_inputs(self, details: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Names of the inputs that are pixels as bytes; quantized ones would need another meaning of the numbers."""
+        """Names of the inputs that are pixels as bytes."""
         found = set()
         for name, entry in details.items():
+            if name in self._stored:
+                continue
             if entry["dtype"] is np.uint8 and entry["quantization"] in ((0.0, 0), (1.0, 0)):
                 found.add(name)
             elif entry["dtype"] is not np.float32:
                 raise UsageError(
                     f"input {name} of {self._path} is {np.dtype(entry['dtype']).name}; "
-                    "only files with float32 inputs, or with pixels as uint8, can be run"
+                    "only files with float32 inputs, with pixels as uint8, or with 8 bits and a scale can be run"
                 )
         return found
 

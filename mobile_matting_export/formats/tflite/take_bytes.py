@@ -46,7 +46,7 @@ def take_bytes(path: Path, names: Sequence[str]) -> None:
             operator.opcodeIndex = code
             operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
             operator.builtinOptions = schema.DequantizeOptionsT()
-    _drop_unused_codes(model)
+    drop_unused_codes(model)
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
 
@@ -62,7 +62,8 @@ def _operator_code(schema: Any, model: Any) -> int:
     return len(model.operatorCodes) - 1
 
 
-def _drop_unused_codes(model: Any) -> None:
+def drop_unused_codes(model: Any) -> None:
+    """Drop from the schema's object ``model`` the operator codes that no operator has, and number the others anew."""
     used = sorted({operator.opcodeIndex for graph in model.subgraphs for operator in graph.operators})
     model.operatorCodes = [model.operatorCodes[index] for index in used]
     for graph in model.subgraphs:

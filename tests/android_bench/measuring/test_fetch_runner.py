@@ -13,7 +13,7 @@ import pytest
 
 from android_bench.errors import RequestError
 from android_bench.fetch_runner import PUBLISHED, FetchFailed, Published, fetch_runner, partial_file
-from android_bench.find_program import cache_folder, find_program, read_checksums
+from android_bench.find_program import find_program, read_checksums
 
 LITERT = b"\x7fELF benchmark_litert_model.h " + bytes(range(256)) * 800
 PATH = "/binaries/9.9/android_arm64/benchmark_model"
@@ -126,14 +126,12 @@ def test_other_bytes_under_the_same_address_are_refused(server: Server, publishe
 
 
 def test_a_file_changed_on_disk_is_never_used(server: Server, published: Published, tmp_path: Path) -> None:
-    cache = cache_folder({"XDG_CACHE_HOME": str(tmp_path)})
-    path, _ = fetch_runner(published, cache)
-    environment = {"XDG_CACHE_HOME": str(tmp_path)}
-    assert find_program("tflite", None, None, environment).path == path
+    path, _ = fetch_runner(published, tmp_path)
+    assert find_program("tflite", None, None, tmp_path, {}).path == path
     path.write_bytes(LITERT[:-1] + b"!")
     with pytest.raises(RequestError, match="not the file that was fetched"):
-        find_program("tflite", None, None, environment)
-    assert fetch_runner(published, cache)[0].read_bytes() == LITERT, "fetching again mends it"
+        find_program("tflite", None, None, tmp_path, {})
+    assert fetch_runner(published, tmp_path)[0].read_bytes() == LITERT, "fetching again mends it"
 
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:9", "nothing://x"])
@@ -168,12 +166,15 @@ def test_the_file_tells_which_benchmark_model_it_is(tmp_path: Path) -> None:
 
 
 def test_places_are_searched_in_order(tmp_path: Path) -> None:
-    environment = {"MMEXPORT_RUNNERS": str(tmp_path / "mine"), "XDG_CACHE_HOME": str(tmp_path)}
-    with pytest.raises(RequestError, match="NDK"):
-        find_program("ncnn", None, None, environment)
-    for folder in ("mmexport/runners/ncnn", "mine"):
+    fetched, environment = tmp_path / "fetched", {"MMEXPORT_RUNNERS": str(tmp_path / "mine")}
+    with pytest.raises(RequestError, match=r"in .*mine and .*fetched: .*NDK"):
+        find_program("ncnn", None, None, fetched, environment)
+    with pytest.raises(RequestError, match="no runner for ncnn files: no release"):
+        find_program("ncnn", None, None, None, {})
+    for folder in ("fetched/ncnn", "mine"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "benchncnn").write_text("")
-    assert find_program("ncnn", None, None, environment).path == tmp_path / "mine" / "benchncnn"
+    assert find_program("ncnn", None, None, fetched, environment).path == tmp_path / "mine" / "benchncnn"
+    assert find_program("ncnn", None, None, fetched, {}).path == fetched / "ncnn" / "benchncnn"
     with pytest.raises(RequestError, match="no such file"):
         find_program("ncnn", tmp_path / "gone")

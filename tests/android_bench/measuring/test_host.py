@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 from android_bench import host_worker
 from android_bench.errors import CommandTimeout, FileMissing, RequestError
 from android_bench.host import PROGRAM, host_mask, open_host, read_host, read_host_state
-from android_bench.job import Job
+from android_bench.job import Job, Tensor
 from android_bench.launch_once import Clock, launch_once
 from android_bench.prepare import Settings, prepare
 from android_bench.runners import find_runner
 from android_bench.runners.runner import Launch, Output, RunnerFailed
+from android_bench.take_output import take_output
 
 
 def test_a_command_ends_with_its_status_and_both_streams() -> None:
@@ -150,3 +152,40 @@ def test_ncnn_runs_in_the_worker_and_leaves_its_output(make_job: Callable[..., J
     assert measured.runs == 3 and measured.median_ms is not None and 0 < measured.median_ms < 1e3 * wall_s
     alpha = np.fromfile(tmp_path / "alpha.raw", np.float32).reshape(picture[0].shape)
     assert np.abs(alpha - 1 / (1 + np.exp(-picture[0]))).max() < 1e-6
+
+
+# the state is off the alpha's way: ncnn computes it only when it is asked for
+WITH_STATE = """7767517
+4 5
+Input image 0 1 image 0=48 1=64 2=3
+Split split 1 2 image left right
+Sigmoid s 1 1 left alpha
+ReLU r 1 1 right next_h
+"""
+
+
+def run_with_state(job: Job, folder: Path, *outputs: Tensor) -> np.ndarray:
+    job.files[0].write_text(WITH_STATE)
+    job.files[1].write_bytes(b"")
+    picture = np.random.default_rng(0).normal(size=(1, 3, 64, 48)).astype(np.float32)
+    picture.tofile(folder / "image.raw")
+    job = replace(job, outputs=outputs)
+    with open_host() as host:
+        prepared = prepare(host, job, find_runner("ncnn", "host"), PROGRAM, Settings(1, "", 3, 0.0, 0.0), 0)
+        files = {"input_files": (str(folder / "image.raw"),), "output_file": str(folder / "out.raw")}
+        launch_once(host, prepared, replace(prepared.launch, **files), Clock())
+    return picture
+
+
+@pytest.mark.toolchain
+def test_ncnn_computes_the_states_too_and_leaves_them_behind_the_alpha(
+    make_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = make_job(runtime="ncnn", precision="fp32")
+    outputs = tuple(Tensor(name, (1, 3, 64, 48), "NCHW") for name in ("alpha", "next_h"))
+    picture = run_with_state(job, tmp_path, *outputs)
+    raw = (tmp_path / "out.raw").read_bytes()
+    assert np.abs(take_output(raw, outputs, "alpha") - 1 / (1 + np.exp(-picture))).max() < 1e-6
+    assert np.array_equal(take_output(raw, outputs, "next_h"), np.maximum(picture, 0))
+    with pytest.raises(RunnerFailed, match="ncnn knows no output next_x"):
+        run_with_state(job, tmp_path, outputs[0], replace(outputs[1], name="next_x"))

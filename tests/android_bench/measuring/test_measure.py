@@ -22,6 +22,7 @@ from android_bench.read_cores import Cluster
 from android_bench.read_thermal import Thermal
 from android_bench.report import build_result
 from android_bench.runners import find_runner
+from android_bench.unknown import UNKNOWN
 
 MakeJob = Callable[..., Job]
 COOL = DeviceState(thermal=Thermal(status=0), battery=Battery(80, 30.0, "usb", False), low_power=False)
@@ -134,6 +135,45 @@ def test_lowered_clocks_are_inconclusive(make_job: MakeJob) -> None:
     measured = run(FakeMachine(steady), [make_job()], look=states(*[full] * 9, capped))
     verdict = judge_result(result_of(measured), Budget(30))
     assert verdict.outcome == "inconclusive" and "highest clock of cores 4" in verdict.reasons[0]
+
+
+FREE, HELD = (DeviceState(cores=(Cluster((4, 5, 6), 2_800_000, top),)) for top in (2_800_000, 1_500_000))
+SAID = "clocks are held down: cores 4-6 may run at 1.50 of 2.80 GHz"
+
+
+def test_clocks_that_are_held_down_at_the_start_are_waited_for(make_job: MakeJob) -> None:
+    machine = FakeMachine(steady)
+    said: list[str] = []
+    measured = run(machine, [make_job()], look=states(HELD, HELD, FREE), announce=said.append)
+    assert machine.slept == [15, 15] and said[0] == f"waiting for the device to cool down: {SAID}"
+    assert judge_result(result_of(measured), Budget(30)).outcome == "pass"
+
+
+def test_clocks_that_stay_held_down_are_inconclusive_after_the_limit(make_job: MakeJob) -> None:
+    machine = FakeMachine(steady)
+    measured = run(machine, [make_job()], Plan(cooldown_limit_s=100), look=states(HELD))
+    assert sum(machine.slept) == 100 and len(measured.records[0].launches) == 7
+    verdict = judge_result(result_of(measured), Budget(30))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reasons[0] == f"precondition: {SAID} (after 100 s of waiting)"
+
+
+def test_clocks_that_are_held_on_purpose_speak_neither_way(make_job: MakeJob) -> None:
+    machine = FakeMachine(steady)
+    measured = run(machine, [make_job()], Plan(clocks="held"), look=states(HELD))
+    assert machine.slept == [] and judge_result(result_of(measured), Budget(30)).outcome == "pass"
+
+
+def test_clocks_of_which_one_side_is_denied_speak_neither_way(make_job: MakeJob) -> None:
+    denied = DeviceState(cores=(Cluster((0, 1), UNKNOWN, 1_500_000), Cluster((2,), 2_800_000, UNKNOWN)))
+    assert run(FakeMachine(steady), [make_job()], look=states(denied)).records[0].preconditions == ()
+
+
+def test_every_sign_of_heat_before_the_first_launch_is_told(make_job: MakeJob) -> None:
+    warm = DeviceState(thermal=Thermal(status=1), cores=HELD.cores)
+    machine = FakeMachine(steady)
+    measured = run(machine, [make_job()], Plan(cooldown_limit_s=0), look=states(warm))
+    assert measured.records[0].preconditions == ("thermal status 1, 0 is wanted", SAID)
 
 
 def test_a_lost_phone_leaves_what_was_measured(make_job: MakeJob) -> None:

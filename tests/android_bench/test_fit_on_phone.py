@@ -1,0 +1,168 @@
+"""``fit`` on a phone: the real adb client, a fake phone, a runner whose time grows with the size; only the
+conversion is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_device import FakeDevice
+
+from mobile_matting_export import fit as fitting
+from mobile_matting_export.artifact import read_artifact, write_json
+from mobile_matting_export.cli.main import run
+
+SAMPLES = Path(__file__).parent / "transcripts" / "phone"
+# as benchncnn prints; the speed stands in a file beside the phone, by the width in the .param
+RUNNER = """#!/bin/sh
+param=${6#param=}
+width=$(sed -n 's/^Input.* 0=\\([0-9]*\\).*/\\1/p' "$param")
+[ -e "$ROOT/fatal-$width" ] && { : > "$ROOT/reached"; sleep 60; }
+read -r ms seconds < "$ROOT/speed-$width"
+[ -n "$ms" ] || exit 3
+sleep "$seconds"
+cat >&2 <<END
+loop_count = $1
+num_threads = $2
+powersave = $3
+gpu_device = $4
+cooling_down = $5
+END
+printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" "$ms" "$ms" "$ms" >&2
+"""
+RUNS = 50 + 8
+
+
+@pytest.fixture
+def phone(device: FakeDevice) -> FakeDevice:
+    """A phone fit to be measured: 8 ms for 128x128, 3 ms for 64x64."""
+    device.install("getprop", f"cat '{SAMPLES}/getprop.txt'")
+    device.install(
+        "dumpsys",
+        "case $1 in thermalservice) echo 'Thermal Status: 0';; "
+        "battery) printf 'Current Battery Service state:\\n level: 80\\n scale: 100\\n temperature: 300\\n';; esac",
+    )
+    for name in ("settings", "svc", "input", "cmd"):
+        device.install(name, "echo 0")
+    for width, ms in ((128, 8), (64, 3)):
+        (device.root / f"speed-{width}").write_text(f"{ms} {ms * RUNS / 1000:.3f}\n")
+    return device
+
+
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Run ``mmexport fit`` of ldn_fb at 128 and 64 with the fake runner; nothing is converted, quality is 0."""
+    monkeypatch.setattr(fitting, "convert_network", lambda network, job: [artifact(job.output, network.size)])
+    none = {"mad": 0.0, "iou": 1.0}
+    monkeypatch.setattr(fitting, "_qualities", lambda artifacts, full, clips: ([none] * len(artifacts), None, "itself"))
+    runner = tmp_path / "benchncnn"
+    runner.write_text(RUNNER)
+    runner.chmod(0o755)
+    sizes = ["--size", "128x128", "--size", "64x64"]
+    protocol = ["--runner", str(runner), "--threads", "1", "--launches", "5", "--cooldown", "0"]
+
+    def fit(serial: str, min_fps: float, *more: str) -> int:
+        named = ["fit", "ldn_fb", "--device", serial, "--target", "ncnn-cpu", "--min-fps", f"{min_fps}"]
+        return run([*named, *sizes, *protocol, "-o", str(tmp_path / "fit"), "-q", *more])
+
+    return fit
+
+
+def artifact(folder: Path, size: tuple[int, int]) -> Any:
+    """A folder as convert writes it, of a network that only its size tells from another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = size
+    texts = {"net.param": f"7767517\n2 2\nInput image 0 1 image 0={width} 1={height} 2=3\n", "net.bin": "\0" * 100}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    tensor = {"layout": "NCHW", "dtype": "float32"}
+    write_json(
+        folder / "manifest.json",
+        {
+            "schema": "mmexport.manifest/1",
+            "network": {"name": "net"},
+            "target": "ncnn-cpu",
+            "precision": "fp16",
+            "accelerator": "cpu",
+            "inputs": [tensor | {"name": "image", "shape": [1, 3, *size]}],
+            "outputs": [tensor | {"name": "alpha", "shape": [1, 1, *size]}],
+            "files": [
+                {"path": name, "bytes": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+                for name, text in texts.items()
+            ],
+            "parity": {"max_abs": 0.01, "mad": 0.001, "limits": {"max_abs": 0.1, "mad": 0.002}},
+            "cost": {"params": 0, "macs": 0, "ops": 1},
+        },
+    )
+    return read_artifact(folder)
+
+
+def test_the_largest_size_that_the_phone_holds_is_chosen(
+    fit: Callable[..., int], phone: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(phone.address, 200, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    large, small = told["points"]
+    assert told["device"] == phone.address and told["chosen"] == small
+    assert (large["p90_ms"], large["outcome"], small["p90_ms"], small["outcome"]) == (8.0, "slow", 3.0, "fast")
+    assert phone.is_clean()
+
+
+def test_none_is_fast_enough_on_the_phone(
+    fit: Callable[..., int], phone: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(phone.address, 1000) == 5
+    captured = capsys.readouterr()
+    assert f"no size of ldn_fb tried reaches 1000 frames a second on {phone.address}" in captured.err
+    assert captured.out.count("too slow") == 2 and "p90 ms" in captured.out
+
+
+def test_a_time_that_cannot_be_defended_is_not_chosen_and_said_so(
+    fit: Callable[..., int], phone: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (phone.root / "speed-128").write_text("\n")  # the runner ends without a time
+    assert fit(phone.address, 200) == 0  # the smaller one can be
+    out = capsys.readouterr().out
+    assert "inconclusive" in out and "128x128 fp16: " in out and "64x64" in out.split("chosen")[0]
+
+    (phone.root / "speed-64").write_text("\n")
+    assert fit(phone.address, 200) == 7
+    assert "mmexport: inconclusive: no size of ldn_fb reaches 200 frames" in capsys.readouterr().err
+
+
+def test_a_phone_that_is_lost_ends_the_search(
+    fit: Callable[..., int], phone: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (phone.root / "fatal-64").write_text("")
+    phone.when_exists("reached", phone.lose)
+    assert fit(phone.address, 200, "--json") == 6
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["exit_code"] == 6 and phone.address in captured.err
+
+
+@pytest.mark.parametrize(
+    ("serial", "more", "code", "words"),
+    [
+        ("nobody", [], 6, "nobody"),
+        ("{phone}", ["--target", "onnx"], 2, "no phone runner for onnx"),
+        ("{phone}", ["--runner", "nowhere"], 2, "no such file"),
+        ("host", [], 2, "--threads is for phones"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_before_anything_is_converted(
+    serial: str,
+    more: list[str],
+    code: int,
+    words: str,
+    fit: Callable[..., int],
+    phone: FakeDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(fitting, "convert_network", None)
+    assert fit(serial.format(phone=phone.address), 200, *more) == code
+    assert words in capsys.readouterr().err
