@@ -14,11 +14,11 @@ from mobile_matting_export.parity import Case, Verdict, compare_graphs
 
 _EIGHT_BITS = {
     "int8": (
-        "after all rewrites, in float, it is still the same matte. Give a narrower --quality-budget, use --precision "
-        "fp16, or accept it with --max-error and --max-mad."
+        "in float, after all rewrites, PyTorch still makes the same matte. Give a narrower --quality-budget, use "
+        "--precision fp16, or accept it with --max-error and --max-mad."
     ),
     "w8": (
-        "with float weights, after all rewrites, it is still the same matte. Use --precision fp16, or accept it with "
+        "in float, after all rewrites, PyTorch still makes the same matte. Use --precision fp16, or accept it with "
         "--max-error and --max-mad."
     ),
 }

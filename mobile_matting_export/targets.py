@@ -154,8 +154,8 @@ _TFLITE = (
 )
 # CPUs compute outputs in vectors, GPUs do not; last, when convolutions have the channels that they keep
 _TFLITE_CPU = (*_TFLITE, SPLIT_CONV_OVER_CONCAT, COMPUTE_COLUMNS_TOGETHER)
-# last, when no channel comes or goes any more
-_NCNN_CPU = (*_COMMON, SPLIT_ANY_CONV_OVER_CONCAT, ROUND_UP_CHANNELS)
+# last, when no channel comes or goes any more; a part of a split convolution may read one upsampled map, and move
+_NCNN_CPU = (*_COMMON, SPLIT_ANY_CONV_OVER_CONCAT, COMMUTE_POINTWISE, ROUND_UP_CHANNELS)
 # half precision cannot hold a sum over a whole map; last, when every mean is there
 _TFLITE_GPU = (*_TFLITE, CASCADE_MEANS)
 

@@ -13,7 +13,7 @@ _OPTIONS = (
     click.option(
         "--calibration",
         envvar="MMEXPORT_CALIBRATION",
-        help="int8: 32 to 128 pictures, as a folder, a list (.txt) or arrays (.npz); default: drawn portraits.",
+        help="int8: 32 to 128 pictures, as a folder, a list (.txt) or arrays (.npz); default: mostly drawn ones.",
     ),
     click.option(
         "--quality-budget",
@@ -33,7 +33,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0, min_open=True),
         metavar="MINUTES",
         envvar="MMEXPORT_TUNE",
-        help="int8: train the weights so long on the calibration pictures, without labels, to give the float mattes.",
+        help="int8: train the weights so long, for each way to compute that is tried, towards the float mattes.",
     ),
     click.option("--recipe", envvar="MMEXPORT_RECIPE", help="int8: replay this recipe.toml instead of searching."),
     click.option(

@@ -62,5 +62,7 @@ def parse_budget(text: str) -> Budget:
                 f"cannot read the quality budget {part.strip()!r}: write MEASURE=NUMBER, several with commas, such as "
                 f"mad_band=0.01,psnr=30; measures are {', '.join(MARGINS)}"
             )
+        if name in limits:
+            raise UsageError(f"the quality budget {text!r} gives {name} twice; give one limit for each measure")
         limits[name] = number
     return Budget(limits)

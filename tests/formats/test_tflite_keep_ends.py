@@ -86,7 +86,7 @@ def test_ends_are_those_of_the_float_file(
     wanted, found = (_run(files, frames[0]) for files in (full, made))
     errors = {name: float(np.abs(found[name] - wanted[name]).max()) for name in ("alpha", "next_state")}
     print(floats, errors)
-    # measured XX
+    # measured: alpha 0.0013 to 0.0036, the state 0.0098
     assert 0 < errors["alpha"] < 0.03 and errors["next_state"] < 0.03
     assert (errors["next_state"] == 0) == (floats == "all but the head")
 

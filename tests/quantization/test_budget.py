@@ -35,3 +35,8 @@ def test_a_budget_is_written_as_it_is_read() -> None:
 def test_what_cannot_be_read_says_what_can(text: str) -> None:
     with pytest.raises(UsageError, match="measures are mad_band, mad, worst_band, max_abs, psnr"):
         parse_budget(text)
+
+
+def test_a_measure_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="gives mad twice"):
+        parse_budget("mad=0.1,mad=0.2")

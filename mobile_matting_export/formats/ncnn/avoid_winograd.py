@@ -1,4 +1,4 @@
-"""Switch Winograd's algorithm off for convolutions where it moves more numbers than it saves products.
+"""Switches Winograd's algorithm off for convolutions where it moves more numbers than it saves products.
 
 ncnn computes 3x3 convolutions of stride 1 by transforming tiles of the whole map, so that 9 products become about 2.
 Few channels have few products, and a large map's tiles do not fit the caches: they are written to memory
@@ -57,7 +57,7 @@ def describe_avoided(files: tuple[Path, ...]) -> tuple[str, ...]:
     if not without:
         return ()
     return (
-        f"computed without Winograd's algorithm: {', '.join(without)} (3x3, at most {_MOST_CHANNELS} channels on a large "
+        f"computed without Winograd's algorithm: {', '.join(without)} (3x3, at most {_MOST_CHANNELS} channels, a large "
         "map; chosen by timings on x86, not timed on phones)",
     )
 
