@@ -92,7 +92,8 @@ def load_calibration(network: LoadedNetwork, source: Path | None) -> Calibration
         found = len(paths)
         frames = _read(network, [paths[number] for number in _choose(found, source)])
     few = f"only {found} pictures to calibrate with: {ENOUGH} to {MOST} are better"
-    where = f"{source}, evenly chosen of {found}" if found > MOST else str(source)
+    # its name only: a report that is handed on tells nothing of this machine's folders
+    where = f"{source.name}, evenly chosen of {found}" if found > MOST else source.name
     return _split(frames, where, few if found < ENOUGH else None)
 
 

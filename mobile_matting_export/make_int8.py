@@ -94,12 +94,14 @@ def make_int8(
             workshops = [make_workshop(tool) for tool in tools]
             variant, found = _search(target, wish, workshops)
         else:
+            if calibration.sha256 != wish.recipe.calibration:
+                announce("warning: these are not the calibration pictures of the recipe: the file will not be the same")
             workshop = make_workshop(_tool_of(wish.recipe, tools, target))
             ((variant,),) = make_variants(target, wish, workshop)
             if wish.recipe.tune_steps:
                 variant = workshop.tuned(variant, functools.partial(tune_by_steps, steps=wish.recipe.tune_steps))
             found = _replay(variant, wish, wish.recipe)
-            _compare_with_recipe(variant, wish.recipe, calibration, announce)
+            _compare_with_recipe(variant, wish.recipe, announce)
         judge = variant.judge
         files = judge.write(found.keep_float, folder, stem)
         full = sum(file.stat().st_size for file in judge.files)
@@ -139,6 +141,11 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
             best = share, variant, found
         if share >= _GOOD_SHARE:
             break
+        if workshop is not workshops[-1]:
+            workshop.announce(
+                f"int8, {workshop.tool.name}: {100 * (1 - share):.0f} % of the multiply-accumulates stay float; trying "
+                "another way, and taking the one that leaves less"
+            )
     if not reached:
         raise ConversionError("no int8 file of this network can be made with all layers in int8; use --precision fp16")
     if best is None:
@@ -205,18 +212,14 @@ def _replay(variant: Variant, wish: Int8Wish, recipe: Recipe) -> Found:
     if wish.budget.use(score) > 1:
         raise QualityError(
             f"the recipe's file misses the quality budget {wish.budget} on the held-out pictures: "
-            f"{describe_score(score)}. Make another recipe, or give a wider --quality-budget. No artifact is left at "
-            "its output path."
+            f"{describe_score(score)}. Give the pictures that it was made with (--calibration), or another recipe, or "
+            "give a wider --quality-budget. No artifact is left at its output path."
         )
     return Found(keep, score, ())
 
 
-def _compare_with_recipe(
-    variant: Variant, recipe: Recipe, calibration: Calibration, announce: Callable[[str], None]
-) -> None:
-    """Say what is not as it was when the recipe was made: the bytes will differ."""
-    if calibration.sha256 != recipe.calibration:
-        announce("warning: these are not the calibration pictures of the recipe: the file will not be the same")
+def _compare_with_recipe(variant: Variant, recipe: Recipe, announce: Callable[[str], None]) -> None:
+    """Say that the network is not as it was when the recipe was made: the bytes will differ."""
     if variant.float_files != recipe.float_files:
         announce(
             "warning: the float file is not that of the recipe (weights, --input, --slim, versions or machine differ): "

@@ -93,7 +93,7 @@ def test_of_many_pictures_128_are_taken_from_first_to_last(network: LoadedNetwor
     calibration = load_calibration(network, folder)
     taken = sorted(name for part in names(calibration) for name in part)
     assert taken == [f"{number * 300 // 128:03d}.png" for number in range(128)]
-    assert calibration.source == f"128 pictures: {folder}, evenly chosen of 300"
+    assert calibration.source == f"128 pictures: {folder.name}, evenly chosen of 300"
     assert calibration.warning is None
 
 

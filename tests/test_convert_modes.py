@@ -129,7 +129,7 @@ def test_a_wrong_capture_is_not_blamed_on_a_rewrite(
     def capture_another(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.fx.GraphModule:
         return capture(Inverted(module), inputs)
 
-    monkeypatch.setattr("mobile_matting_export.convert.capture", capture_another)
+    monkeypatch.setattr("mobile_matting_export.prepare_network.capture", capture_another)
     with pytest.raises(QualityError, match="First broken by the capture"):
         convert_network(network, Job((target,), tmp_path))
 

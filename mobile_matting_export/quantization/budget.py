@@ -52,7 +52,7 @@ def parse_budget(text: str) -> Budget:
     """
     limits: dict[str, float] = {}
     for part in text.split(","):
-        name, equals, value = part.strip().partition("=")
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         try:
             number = float(value)
         except ValueError:
@@ -60,7 +60,7 @@ def parse_budget(text: str) -> Budget:
         if name not in MARGINS or not equals or not 0 < number < float("inf"):
             raise UsageError(
                 f"cannot read the quality budget {part.strip()!r}: write MEASURE=NUMBER, several with commas, such as "
-                f"mad_band=0.01,psnr=30; measures are {', '.join(MARGINS)}"
+                f"mad_band=0.01,psnr=30 (psnr is the least, all others are the most); measures are {', '.join(MARGINS)}"
             )
         if name in limits:
             raise UsageError(f"the quality budget {text!r} gives {name} twice; give one limit for each measure")

@@ -18,11 +18,29 @@ from mobile_matting_export.quantization.ranges import METHODS, Method
 
 SCHEMA = "mmexport.recipe/1"
 
+_KEYS = (
+    "schema",
+    "network",
+    "target",
+    "size",
+    "arithmetic",
+    "ranges",
+    "equalize",
+    "correct_biases",
+    "tune_steps",
+    "io",
+    "calibration_sha256",
+    "float_files_sha256",
+    "quality_budget",
+    "keep_float",
+)
 _WORDS: dict[object, str] = {str: "a text", list: "a list", bool: "true or false"}
 
 _HEAD = """\
 # How this int8 artifact was made. Replay it with --recipe and the same --calibration pictures: same bytes.
-# keep_float lists what stays float: a layer by the file's own name, or a module with everything inside it.
+# keep_float tables name what stays float: a layer by the file's own name, or a module with everything inside it:
+#   [[keep_float]]
+#   module = "net.head"
 """
 
 
@@ -73,9 +91,10 @@ def write_recipe(recipe: Recipe, layers: Sequence[QuantizableLayer], path: Path)
         "calibration_sha256": recipe.calibration,
         "float_files_sha256": recipe.float_files,
         "quality_budget": recipe.budget,
-        "keep_float": described,
     }
-    path.write_text(_HEAD + tomli_w.dumps(values), encoding="utf-8")
+    # tables, one below the other: a person adds another without touching a bracket
+    tables = "".join(f"\n[[keep_float]]\n{tomli_w.dumps(entry)}" for entry in described)
+    path.write_text(_HEAD + tomli_w.dumps(values) + tables, encoding="utf-8")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -94,6 +113,7 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(
             f"{path} is no recipe of this version: schema must be {SCHEMA!r}, it is {values.get('schema')!r}"
         )
+    _refuse_unknown(path, values, _KEYS, "")
     size = _entry(path, values, "size", list)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UsageError(f"size in the recipe {path} must be [height, width], it is {size}")
@@ -112,6 +132,8 @@ def read_recipe(path: Path) -> Recipe:
     entries = values.get("keep_float", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UsageError(f"keep_float in the recipe {path} must be tables: [[keep_float]] with layer = or module =")
+    for entry in entries:
+        _refuse_unknown(path, entry, ("layer", "module", "kind"), "keep_float: ")
     names = [entry.get("layer") or entry.get("module") for entry in entries]
     if not all(isinstance(name, str) for name in names):
         raise UsageError(f"an entry of keep_float in the recipe {path} has neither layer nor module")
@@ -152,6 +174,16 @@ def find_layers(names: Sequence[str], layers: Sequence[QuantizableLayer], source
             )
         found |= meant
     return frozenset(found)
+
+
+def _refuse_unknown(path: Path, values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"the recipe {path} has the unknown entry {where}{key}: {hint}Known are {', '.join(known)}"
+            )
 
 
 def _nearest(name: str, layers: Sequence[QuantizableLayer]) -> str:

@@ -63,7 +63,7 @@ def search_budget(
         points[keep_float] = Point(keep_float, score)
         return budget.strain(score) <= 1
 
-    announce("int8: all layers")
+    announce(f"int8: all layers but {len(floats)} that always stay float")
     if holds(floats):
         return Found(floats, points[floats].score, tuple(points.values()))
     ranked = measure_layers(judge, floats, announce)

@@ -28,7 +28,7 @@ def test_the_search_stops_before_the_limit_and_further_from_it_for_what_one_pict
 
 
 def test_a_budget_is_written_as_it_is_read() -> None:
-    assert str(parse_budget("mad_band=0.01, psnr=30")) == "mad_band=0.01,psnr=30"
+    assert str(parse_budget("mad_band = 0.01, psnr=30")) == "mad_band=0.01,psnr=30"
 
 
 @pytest.mark.parametrize("text", ["", "mad", "mad=", "mad=-1", "mad=nan", "mad=inf", "sad=1", "mad=0.1,,psnr=3"])

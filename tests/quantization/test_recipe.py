@@ -82,28 +82,39 @@ def test_an_absent_layer_is_named() -> None:
         ("equalize = 0.75", "equalize = 7", "equalize .* must be from 0 to 1, it is 7"),
         ("equalize = 0.75", 'equalize = "much"', "needs equalize, a number"),
         ('network = "mmnet"\n', "", "needs network, a text; it is missing"),
-        ("layer = ", "layers = ", ""),
         ("schema", "sch ema", "not valid TOML"),
     ],
 )
 def test_a_recipe_that_was_edited_wrongly_says_what_is_wrong(tmp_path: Path, old: str, new: str, reason: str) -> None:
     path = tmp_path / "recipe.toml"
-    write_recipe(replace(RECIPE, keep_float=()) if "layer" not in old else RECIPE, LAYERS, path)
+    write_recipe(RECIPE, LAYERS, path)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    if reason:
-        with pytest.raises(UsageError, match=reason):
-            read_recipe(path)
-    else:  # without its layer the entry means the module
-        assert read_recipe(path).keep_float == ("net.a.conv",)
+    with pytest.raises(UsageError, match=reason):
+        read_recipe(path)
 
 
 def test_an_entry_without_layer_and_module_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     write_recipe(replace(RECIPE, keep_float=()), LAYERS, path)
-    path.write_text(path.read_text().replace("keep_float = []", "") + '\n[[keep_float]]\nkind = "CONV_2D"\n')
+    path.write_text(path.read_text() + '\n[[keep_float]]\nkind = "CONV_2D"\n')
     with pytest.raises(UsageError, match="neither layer nor module"):
         read_recipe(path)
     with pytest.raises(UsageError, match="cannot read the recipe"):
         read_recipe(tmp_path / "absent.toml")
+
+
+def test_another_table_can_be_added_below_and_unknown_entries_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    write_recipe(RECIPE, LAYERS, path)
+    text = path.read_text()
+    path.write_text(text + '\n[[keep_float]]\nmodule = "net.ab"\n')
+    assert read_recipe(path).keep_float == ("net.a.conv@1", "net.ab")
+
+    path.write_text(text.replace("[[keep_float]]", "[[keep_flaot]]"))
+    with pytest.raises(UsageError, match=r"unknown entry keep_flaot: did you mean keep_float\?"):
+        read_recipe(path)
+    path.write_text(text.replace("layer = ", "layers = "))
+    with pytest.raises(UsageError, match=r"unknown entry keep_float: layers: did you mean layer\?"):
+        read_recipe(path)
