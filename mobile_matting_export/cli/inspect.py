@@ -35,7 +35,10 @@ _MOST_MODULES = 3
     help="Of a .tflite file without manifest: channel order, RGB by default.",
 )
 @click.option("--html", "page", help="Also write a page with the graph coloured by verdict to this file.")
-@click.option("--overlay", help="Also write the verdicts as node data of Model Explorer, a file a backend, here.")
+@click.option(
+    "--overlay",
+    help="Also write the verdicts as node data of Model Explorer, a file a backend, into this folder (.tflite only).",
+)
 @output_options
 def inspect(
     artifact: str,
@@ -67,16 +70,16 @@ def inspect(
     with output.progress(total=2 if timed else 1) as announce:
         announce(f"inspecting {artifact}")
         inspection = inspect_artifact(Path(artifact), size, image)
+        if overlay is not None:  # what it refuses it refuses before the operations are timed
+            from mobile_matting_export.report.model_explorer import write_overlays
+
+            for path in write_overlays(Path(overlay), inspection):
+                output.note(f"node data: {path}")
         if timed:
             from mobile_matting_export.time_operations import time_operations
 
             announce("timing its operations")
             inspection = replace(inspection, times=time_operations(inspection))
-    if overlay is not None:
-        from mobile_matting_export.report.model_explorer import write_overlays
-
-        for path in write_overlays(Path(overlay), inspection):
-            output.note(f"node data: {path}")
     if page is not None:
         from mobile_matting_export.report.inspection_page import write_inspection_page
 
