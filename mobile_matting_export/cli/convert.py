@@ -182,9 +182,14 @@ def convert(
       mmexport convert modnet -c modnet.ckpt -t tflite-gpu -t ncnn-cpu --size 256x256
       mmexport convert my_network.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
     """
+    from mobile_matting_export.cli.read_int8_wish import read_int8_wish
+
+    _raise_config_error()
+    # before the imports that take seconds: what a flag says wrongly is said at once
+    int8 = read_int8_wish(precision, calibration, quality_budget, ranges, recipe, tune, io)
+
     from mobile_matting_export.alpha_network import describe_head
     from mobile_matting_export.cli.convert_output import list_details, summarize, tabulate
-    from mobile_matting_export.cli.read_int8_wish import read_int8_wish
     from mobile_matting_export.cli.refuse_flags import refuse_flags
     from mobile_matting_export.convert import Job, convert_network
     from mobile_matting_export.errors import UsageError
@@ -193,7 +198,6 @@ def convert(
     from mobile_matting_export.targets import TARGETS, find_target, slimmed
     from mobile_matting_export.time_forms import require_cpu, time_forms_here
 
-    _raise_config_error()
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
     names = [name.strip() for given in target for name in given.split(",")]
@@ -202,7 +206,6 @@ def convert(
     if autotune:
         for row in rows:
             require_cpu(row)
-    int8 = read_int8_wish(precision, calibration, quality_budget, ranges, recipe, tune, io)
     name = network or DEFAULT_NETWORK
     if _names_another_network_than_the_config():
         given = click.get_current_context()
