@@ -35,7 +35,7 @@ _LIST = "autotune.json"
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TimedRow:
     """The row with the forms that were taken, and a record a choice, as the manifest holds it under ``autotune``."""
 
     target: Target
@@ -49,7 +49,7 @@ def autotune(
     time: Time,
     cache: ResultCache | None = None,
     announce: Callable[[str], None] = lambda message: None,
-) -> Tuned:
+) -> TimedRow:
     """Time every choice of the row and return it with the fastest forms.
 
     Args:
@@ -77,7 +77,7 @@ def autotune(
     for choice in target.choices:
         taken = next((entry["taken"] for entry in record if entry["choice"] == choice.name), choice.own)
         tuned = tuned.with_form(choice, taken)
-    return Tuned(tuned, tuple(record))
+    return TimedRow(tuned, tuple(record))
 
 
 class _Tuner:

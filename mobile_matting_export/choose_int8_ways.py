@@ -30,8 +30,8 @@ def choose_int8_ways(target: Target, io: IoKind, picture: InputKind) -> tuple[In
             "--io uint8 --input uint8 takes pixels as bytes and gives alpha as bytes"
         )
     if io == "float":
-        return target.format.int8
-    found = tuple(way for way in target.format.int8 if way.quantize_ends is not None)
+        return target.format.int8()
+    found = tuple(way for way in target.format.int8() if way.quantize_ends is not None)
     if not found:
         raise UsageError(
             f"target {target.name} does not take --io {io}: the runtime of its files takes and gives float maps only; "

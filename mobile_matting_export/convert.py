@@ -19,7 +19,7 @@ from mobile_matting_export.artifact import (
     write_json,
     written_atomically,
 )
-from mobile_matting_export.autotune import Tuned, autotune
+from mobile_matting_export.autotune import TimedRow, autotune
 from mobile_matting_export.blame import blame
 from mobile_matting_export.choose_int8_ways import choose_int8_ways
 from mobile_matting_export.describe_int8 import describe_int8, worst_held_out
@@ -119,11 +119,11 @@ def _make_artifact(
     return artifact
 
 
-def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precision: str) -> Tuned:
+def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precision: str) -> TimedRow:
     """The row with the forms that are fastest for this network, where the job times them."""
     job, time_forms = prepared.job, prepared.job.time_forms
     if time_forms is None:
-        return Tuned(target)
+        return TimedRow(target)
     if precision == "int8":
         raise UsageError("--autotune times float forms: use it with fp32, fp16 or w8, not with int8")
     limits = _limits(target, precision, job)
@@ -159,7 +159,7 @@ def _make_int8(prepared: Prepared, cache: ResultCache | None, target: Target, fo
 
 
 def _fill(
-    prepared: Prepared, cache: ResultCache | None, tuned: Tuned, precision: str, scratch: Path, stem: str
+    prepared: Prepared, cache: ResultCache | None, tuned: TimedRow, precision: str, scratch: Path, stem: str
 ) -> None:
     """Write model files, manifest and report into ``scratch``, verified."""
     network, job, announce, target = prepared.network, prepared.job, prepared.announce, tuned.target

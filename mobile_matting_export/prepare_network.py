@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from mobile_matting_export.artifact_key import artifact_key, references_state
-from mobile_matting_export.autotune import Tuned
+from mobile_matting_export.autotune import TimedRow
 from mobile_matting_export.calibration import Calibration, load_calibration
 from mobile_matting_export.fingerprint import contract_state, digest, graph_state, network_state
 from mobile_matting_export.graph.capture import capture
@@ -77,7 +77,7 @@ class Prepared:
         heads = [done for done in self.done if row[: len(done)] == done]
         return self.done[max(heads, key=len)] if heads else (self.graph, ())
 
-    def key(self, target: Target, precision: str, tuned: Tuned) -> str | None:
+    def key(self, target: Target, precision: str, tuned: TimedRow) -> str | None:
         """The artifact's key in the cache; None where there is no cache, or something that decides has no name."""
         if self.job.cache is None:
             return None

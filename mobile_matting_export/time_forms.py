@@ -7,8 +7,8 @@ every form is loaded anew several times.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,13 +16,13 @@ import numpy as np
 
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.targets import Target
+from mobile_matting_export.time_in_rounds import time_in_rounds
 
 TimeForms = Callable[[Target, Sequence[tuple[Path, ...]], Mapping[str, np.ndarray]], list[list[float]]]
 """(a row, the files of each form, one frame) -> milliseconds of each form, one a round; rounds are comparable."""
 
 _LOADS = 4
 _ROUNDS = 6  # of each load
-_WARM_UP = 2
 
 
 def time_forms_here(
@@ -45,13 +45,9 @@ def time_forms_here(
             for index in order:
                 session = target.format.open(forms[index], target.accelerator)
                 sessions[index] = opened.enter_context(contextlib.closing(session))
-            for round_number in range(_WARM_UP + _ROUNDS):
-                shuffle(order)
-                for index in order:
-                    begun = time.process_time()
-                    sessions[index].run(frame)
-                    if round_number >= _WARM_UP:
-                        taken[index].append((time.process_time() - begun) * 1e3)
+            calls = [functools.partial(sessions[index].run, frame) for index in range(len(forms))]
+            for times, more in zip(taken, time_in_rounds(calls, _ROUNDS, shuffle), strict=True):
+                times.extend(more)
     return taken
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.images import load_picture, sample_pictures
 from mobile_matting_export.matte import make_inputs, open_session
+from mobile_matting_export.time_in_rounds import time_in_rounds
 
 FAST, SLOW, INCONCLUSIVE, WRONG = "fast", "slow", "inconclusive", "wrong"
 
 _REPEATS = 15
-# the first rounds warm caches
-_WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,7 @@ def time_here(artifacts: Sequence[Artifact], min_fps: float) -> list[Timing]:
     with contextlib.ExitStack() as opened:
         sessions = [opened.enter_context(contextlib.closing(open_session(artifact))) for artifact in artifacts]
         inputs = [make_inputs(artifact, picture) for artifact in artifacts]
-        taken: list[list[float]] = [[] for _ in artifacts]
-        for round_number in range(_REPEATS + _WARM_UP):
-            for session, frame, times in zip(sessions, inputs, taken, strict=True):
-                begun = time.process_time()
-                session.run(frame)
-                if round_number >= _WARM_UP:
-                    times.append((time.process_time() - begun) * 1000)
+        calls = [functools.partial(each.run, frame) for each, frame in zip(sessions, inputs, strict=True)]
+        taken = time_in_rounds(calls, _REPEATS)
     medians = [statistics.median(times) for times in taken]
     return [Timing(ms, FAST if 1000 / ms >= min_fps else SLOW) for ms in medians]

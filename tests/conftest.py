@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,16 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"this machine does not let root mount a small file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def nine_portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures to calibrate with: five for ranges, four held out."""
+    import cv2  # most tests need neither
+
+    from mobile_matting_export.procedural_portraits import make_portrait
+
+    folder = tmp_path_factory.mktemp("portraits")
+    for seed in range(9):
+        cv2.imwrite(str(folder / f"{seed}.png"), make_portrait(seed, 160)[0][..., ::-1])
+    return folder

@@ -112,7 +112,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vary_int8",
     ),
     "autotune": ("bootstrap", "choices", "fingerprint", "result_cache", "targets", "errors"),
-    "time_forms": ("targets", "errors"),
+    "time_in_rounds": (),
+    "time_forms": ("targets", "time_in_rounds", "errors"),
     "blame": ("formats.format", "manifest", "network", "parity"),
     "matte": ("artifact", "composite", "formats.format", "images", "networks.spec", "targets", "errors"),
     "verify": (*_PIPELINE, "bundled", "matte"),
@@ -138,7 +139,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "networks.spec",
     ),
     "time_operations": ("formats.ncnn", "inspection"),
-    "time_here": ("artifact", "images", "matte"),
+    "time_here": ("artifact", "images", "matte", "time_in_rounds"),
     "fit": (
         *(*_PIPELINE, "contestant", "convert", "data_set", "evaluate", "images", "matte", "metrics"),
         *("result_cache", "time_here"),

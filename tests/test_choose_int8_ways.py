@@ -13,7 +13,7 @@ from mobile_matting_export.targets import find_target
 def test_float_ends_leave_every_way() -> None:
     for name in ("tflite-cpu", "ncnn-cpu"):
         target = find_target(name)
-        assert choose_int8_ways(target, "float", "uint8") == target.format.int8
+        assert choose_int8_ways(target, "float", "uint8") == target.format.int8()
 
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])

@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from run_quietly import Done, run_quietly
 
 from mobile_matting_export.artifact import file_sha256
-from mobile_matting_export.cli.main import run
 from mobile_matting_export.formats.tflite.read_file import read_file
 from mobile_matting_export.procedural_portraits import make_portrait
 
 pytestmark = pytest.mark.toolchain
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine portraits: five for ranges, four held out."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(9):
-        cv2.imwrite(str(folder / f"{seed}.png"), make_portrait(seed, 160)[0][..., ::-1])
-    return folder
-
-
-@dataclass(frozen=True)
-class Done:
-    exit_code: int
-    output: str
-
-
 def _convert(*flags: object, target: str = "tflite-cpu", precision: str = "int8") -> Done:
-    words = ["convert", "ldn_fb", "--target", target, "--precision", precision, "--json", *map(str, flags)]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        return Done(run(words), said.getvalue())
+    return run_quietly("convert", "ldn_fb", "--target", target, "--precision", precision, "--json", *flags)
 
 
 @pytest.fixture(scope="module")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(nine_portraits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact whose budget no network holds with all layers in int8, so that a search was needed."""
     output = tmp_path_factory.mktemp("made")
-    done = _convert("--calibration", pictures, "--ranges", "minmax", "--quality-budget", "mad=0.002", "-o", output)
+    done = _convert(
+        "--calibration", nine_portraits, "--ranges", "minmax", "--quality-budget", "mad=0.002", "-o", output
+    )
     assert done.exit_code == 0, done.output
     return output / "ldn_fb" / "tflite-cpu-int8"
 
@@ -81,8 +62,10 @@ def test_the_file_is_what_the_manifest_says(made: Path) -> None:
     assert said["fp32_bytes"] > next(made.glob("*.tflite")).stat().st_size
 
 
-def test_a_recipe_replayed_in_another_process_gives_the_same_bytes(made: Path, pictures: Path, tmp_path: Path) -> None:
-    words = ["convert", "ldn_fb", "-t", "tflite-cpu", "-p", "int8", "--calibration", pictures, "-o", tmp_path]
+def test_a_recipe_replayed_in_another_process_gives_the_same_bytes(
+    made: Path, nine_portraits: Path, tmp_path: Path
+) -> None:
+    words = ["convert", "ldn_fb", "-t", "tflite-cpu", "-p", "int8", "--calibration", nine_portraits, "-o", tmp_path]
     words += ["--recipe", made / "recipe.toml", "--cache", "off"]
     done = subprocess.run(
         [sys.executable, "-m", "mobile_matting_export.cli.main", *map(str, words)], capture_output=True, text=True
@@ -94,12 +77,12 @@ def test_a_recipe_replayed_in_another_process_gives_the_same_bytes(made: Path, p
     assert (made / "recipe.toml").read_bytes() == (again.parent / "recipe.toml").read_bytes()
 
 
-def test_tuning_is_replayed_by_the_steps_in_the_recipe(made: Path, pictures: Path, tmp_path: Path) -> None:
+def test_tuning_is_replayed_by_the_steps_in_the_recipe(made: Path, nine_portraits: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text((made / "recipe.toml").read_text().replace("tune_steps = 0", "tune_steps = 40"))
     files = []
     for place in ("first", "again"):
-        done = _convert("--calibration", pictures, "--recipe", recipe, "--cache", "off", "-o", tmp_path / place)
+        done = _convert("--calibration", nine_portraits, "--recipe", recipe, "--cache", "off", "-o", tmp_path / place)
         assert done.exit_code == 0, done.output
         files += (tmp_path / place / "ldn_fb" / "tflite-cpu-int8").glob("*.tflite")
 
@@ -110,8 +93,8 @@ def test_tuning_is_replayed_by_the_steps_in_the_recipe(made: Path, pictures: Pat
     assert [step["exact"] for step in said["rewrites"] if step["name"] == "tune_weights"] == [False]
 
 
-def test_weights_are_tuned_for_so_many_minutes_and_kept_where_that_helps(pictures: Path, tmp_path: Path) -> None:
-    words = ("--calibration", pictures, "--ranges", "minmax", "--quality-budget", "mad=0.02", "--tune", 0.05)
+def test_weights_are_tuned_for_so_many_minutes_and_kept_where_that_helps(nine_portraits: Path, tmp_path: Path) -> None:
+    words = ("--calibration", nine_portraits, "--ranges", "minmax", "--quality-budget", "mad=0.02", "--tune", 0.05)
     done = _convert(*words, "-o", tmp_path)
 
     assert done.exit_code == 0, done.output
@@ -124,24 +107,24 @@ def test_weights_are_tuned_for_so_many_minutes_and_kept_where_that_helps(picture
 
 
 def test_a_recipe_that_names_absent_layers_or_another_network_is_refused(
-    made: Path, pictures: Path, tmp_path: Path
+    made: Path, nine_portraits: Path, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.toml"
     text = (made / "recipe.toml").read_text()
     recipe.write_text(text.replace('layer = "net', 'layer = "nut', 1))
-    done = _convert("--calibration", pictures, "--recipe", recipe, "-o", tmp_path)
+    done = _convert("--calibration", nine_portraits, "--recipe", recipe, "-o", tmp_path)
     assert (done.exit_code, "no layer or module of this file" in done.output) == (2, True)
 
     recipe.write_text(text.replace('"ldn_fb"', '"mmnet"'))
-    done = _convert("--calibration", pictures, "--recipe", recipe, "-o", tmp_path)
+    done = _convert("--calibration", nine_portraits, "--recipe", recipe, "-o", tmp_path)
     assert (done.exit_code, "the recipe is for network mmnet, this is ldn_fb" in done.output) == (2, True)
     assert not (tmp_path / "ldn_fb").exists()
 
 
 def test_a_recipe_is_held_to_a_budget_and_says_what_is_not_as_it_was(
-    made: Path, pictures: Path, tmp_path: Path
+    made: Path, nine_portraits: Path, tmp_path: Path
 ) -> None:
-    replay = ["--calibration", pictures, "--recipe", made / "recipe.toml", "-o", tmp_path]
+    replay = ["--calibration", nine_portraits, "--recipe", made / "recipe.toml", "-o", tmp_path]
     done = _convert(*replay, "--quality-budget", "mad=1e-6")
     assert (done.exit_code, "the recipe's file misses the quality budget mad=1e-06" in done.output) == (4, True)
     assert not (tmp_path / "ldn_fb").exists()
@@ -157,19 +140,21 @@ def test_a_recipe_is_held_to_a_budget_and_says_what_is_not_as_it_was(
 
 
 def test_a_recipe_of_one_target_is_refused_for_several_before_anything_is_made(
-    made: Path, pictures: Path, tmp_path: Path
+    made: Path, nine_portraits: Path, tmp_path: Path
 ) -> None:
     recipe = made / "recipe.toml"
-    done = _convert("--target", "ncnn-cpu", "--calibration", pictures, "--recipe", recipe, "-o", tmp_path)
+    done = _convert("--target", "ncnn-cpu", "--calibration", nine_portraits, "--recipe", recipe, "-o", tmp_path)
 
     assert (done.exit_code, "the recipe is for target tflite-cpu, this is ncnn-cpu" in done.output) == (2, True)
     assert not (tmp_path / "ldn_fb").exists()
 
 
 def test_a_budget_that_cannot_be_held_leaves_nothing_and_says_what_it_would_cost(
-    pictures: Path, tmp_path: Path
+    nine_portraits: Path, tmp_path: Path
 ) -> None:
-    done = _convert("--calibration", pictures, "--ranges", "minmax", "--quality-budget", "mad=1e-6", "-o", tmp_path)
+    done = _convert(
+        "--calibration", nine_portraits, "--ranges", "minmax", "--quality-budget", "mad=1e-6", "-o", tmp_path
+    )
 
     assert done.exit_code == 4
     assert (
@@ -202,8 +187,8 @@ def test_w8_is_smaller_and_nearly_the_same_matte(target: str, tmp_path: Path) ->
     assert full["parity"]["mad"] < eight["parity"]["mad"] < 5e-3
 
 
-def test_ncnn_makes_int8_of_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
-    done = _convert("--calibration", pictures, "--quality-budget", "mad=0.006", "-o", tmp_path, target="ncnn-cpu")
+def test_ncnn_makes_int8_of_the_same_pictures(nine_portraits: Path, tmp_path: Path) -> None:
+    done = _convert("--calibration", nine_portraits, "--quality-budget", "mad=0.006", "-o", tmp_path, target="ncnn-cpu")
 
     assert done.exit_code == 0, done.output
     said = _manifest(tmp_path / "ldn_fb" / "ncnn-cpu-int8")["quantization"]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from run_quietly import Done, run_quietly
 
 from mobile_matting_export.artifact import read_artifact
-from mobile_matting_export.cli.main import run
 from mobile_matting_export.formats.tflite import TFLITE
 from mobile_matting_export.formats.tflite.read_ends import read_ends
 from mobile_matting_export.images import load_picture, sample_pictures
 from mobile_matting_export.matte import make_inputs, open_session
-from mobile_matting_export.procedural_portraits import make_portrait
 from mobile_matting_export.quantization.io_kind import IO_KINDS
 from mobile_matting_export.quantization.judge_plan import PlanJudge
 from mobile_matting_export.report.run_snippet import run_snippet
@@ -30,32 +26,15 @@ from mobile_matting_export.report.run_snippet import run_snippet
 pytestmark = pytest.mark.toolchain
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine portraits: five for ranges, four held out."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(9):
-        cv2.imwrite(str(folder / f"{seed}.png"), make_portrait(seed, 160)[0][..., ::-1])
-    return folder
-
-
-@dataclass(frozen=True)
-class Done:
-    exit_code: int
-    output: str
-
-
 def _run(*words: object) -> Done:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        return Done(run([*map(str, words), "--json"]), said.getvalue())
+    return run_quietly(*words, "--json")
 
 
 @pytest.fixture(scope="module")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(nine_portraits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact with int8 ends."""
     output = tmp_path_factory.mktemp("made")
-    words = ["--calibration", pictures, "--ranges", "minmax", "--quality-budget", "mad=0.02", "--io", "int8"]
+    words = ["--calibration", nine_portraits, "--ranges", "minmax", "--quality-budget", "mad=0.02", "--io", "int8"]
     done = _run("convert", "ldn_fb", "-t", "tflite-cpu", "-p", "int8", *words, "-o", output)
     assert done.exit_code == 0, done.output
     return output / "ldn_fb" / "tflite-cpu-int8"
@@ -79,7 +58,9 @@ def test_the_manifest_says_of_both_ends_what_the_file_has(made: Path) -> None:
 def test_plans_are_judged_on_files_with_these_ends(tmp_path: Path) -> None:
     ends: list[tuple[object, ...]] = []
     way = replace(
-        TFLITE.int8[0], quantize=lambda *_: (tmp_path / "plan.tflite",), quantize_ends=lambda *given: ends.append(given)
+        TFLITE.int8()[0],
+        quantize=lambda *_: (tmp_path / "plan.tflite",),
+        quantize_ends=lambda *given: ends.append(given),
     )
     for kind in IO_KINDS:
         judge = PlanJudge(TFLITE, way, (), (), {}, {}, (), "state", io=kind)
@@ -88,8 +69,8 @@ def test_plans_are_judged_on_files_with_these_ends(tmp_path: Path) -> None:
     assert ends == [((tmp_path / "plan.tflite",), {}, kind) for kind in ("int8", "uint8")]
 
 
-def test_other_commands_read_it(made: Path, pictures: Path, tmp_path: Path) -> None:
-    for words in (("verify", made), ("inspect", made), ("matte", made, pictures / "0.png", "-o", tmp_path)):
+def test_other_commands_read_it(made: Path, nine_portraits: Path, tmp_path: Path) -> None:
+    for words in (("verify", made), ("inspect", made), ("matte", made, nine_portraits / "0.png", "-o", tmp_path)):
         done = _run(*words)
         assert done.exit_code == 0, done.output
 
@@ -111,9 +92,11 @@ def test_the_printed_lines_make_the_same_alpha(made: Path, tmp_path: Path) -> No
     assert np.abs(written - alpha * 255).max() < 0.01
 
 
-def test_a_recipe_says_the_ends_and_dynamic_arithmetic_has_none(made: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_recipe_says_the_ends_and_dynamic_arithmetic_has_none(
+    made: Path, nine_portraits: Path, tmp_path: Path
+) -> None:
     recipe = tmp_path / "recipe.toml"
-    words = ["convert", "ldn_fb", "-t", "tflite-cpu", "-p", "int8", "--calibration", pictures, "--recipe", recipe]
+    words = ["convert", "ldn_fb", "-t", "tflite-cpu", "-p", "int8", "--calibration", nine_portraits, "--recipe", recipe]
     text = (made / "recipe.toml").read_text()
     recipe.write_text(text)
     done = _run(*words, "--cache", "off", "-o", tmp_path / "again")

@@ -95,7 +95,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Int8:
-    """One way in which a format computes in int8; plain functions, imported lazily as those of ``Format``.
+    """One way in which a format computes in int8; plain functions.
 
     ``name`` stands in recipes. ``list_layers(files, graph)``: what can be int8 of fp32 files that were made of this
     graph. ``always_float(files)``: names among them that are not worth it in any network. ``observe(files, frames)``
@@ -137,9 +137,9 @@ class Format:
     ``input_refusals`` maps ways a picture may enter (``--input``) to why this format does not offer them.
     ``narrow(files, precision, folder, stem)`` makes of the fp32 files, in another folder, what ``emit`` would
     write in ``precision``, to the byte, where lowering takes long enough to be done once for all precisions.
-    ``int8`` are its ways to compute in 8 bits, the usual one first. ``weights_only(files, folder, stem)`` writes files
-    with 8-bit weights and float arithmetic. ``read_ends(files)`` maps the inputs and outputs that are 8 bits wide to
-    their ``dtype`` and ``quantization`` as the manifest has them, where the format has such.
+    ``int8()`` are its ways to compute in 8 bits, the usual one first. ``weights_only(files, folder, stem)`` writes
+    files with 8-bit weights and float arithmetic. ``read_ends(files)`` maps the inputs and outputs that are 8 bits wide
+    to their ``dtype`` and ``quantization`` as the manifest has them, where the format has such.
     """
 
     name: str
@@ -150,6 +150,6 @@ class Format:
     count_ops: Callable[[tuple[Path, ...]], dict[str, int]]
     input_refusals: Mapping[str, str] = field(default_factory=dict)
     narrow: Callable[[tuple[Path, ...], str, Path, str], tuple[Path, ...]] | None = None
-    int8: tuple[Int8, ...] = ()
+    int8: Callable[[], tuple[Int8, ...]] = tuple
     weights_only: Callable[[tuple[Path, ...], Path, str], tuple[Path, ...]] | None = None
     read_ends: Callable[[tuple[Path, ...]], Mapping[str, Mapping[str, Any]]] | None = None

@@ -27,9 +27,8 @@ _NAME = "score.json"
 class PlanJudge:
     """Judges plans for one set of fp32 files, ranges and biases on fixed frames.
 
-    ``state`` names everything but the plan that decides a score. ``made`` counts the files that were made: a plan that
-    is known, from this run or from the cache, costs nothing. ``sizes`` are the bytes of each plan's files. ``io`` is
-    the type of the files' image and alpha.
+    ``state`` names everything but the plan that decides a score: a plan that is known, from this run or from the
+    cache, costs nothing. ``sizes`` are the bytes of each plan's files, ``io`` the type of their image and alpha.
     """
 
     file_format: Format
@@ -42,7 +41,6 @@ class PlanJudge:
     state: str
     cache: ResultCache | None = None
     io: IoKind = "float"
-    made: int = 0
     known: dict[tuple[frozenset[str], int], Score | None] = field(default_factory=dict)
     sizes: dict[frozenset[str], int] = field(default_factory=dict)
 
@@ -81,7 +79,6 @@ class PlanJudge:
         return score
 
     def _judge(self, keep_float: frozenset[str], count: int) -> Score | None:
-        self.made += 1
         cases = self.frames[:count]
         with tempfile.TemporaryDirectory(prefix="mmexport-int8-") as scratch:
             try:

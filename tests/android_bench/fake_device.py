@@ -371,3 +371,14 @@ class FakeDevice:
         self.kill_all()
         self.lose()
         self.plug_in()
+
+
+def make_measurable(phone: FakeDevice, samples: Path) -> None:
+    """Let the phone answer as one that is cool, charged and awake; ``samples`` holds its recorded ``getprop``."""
+    phone.install("getprop", f"cat '{samples}/getprop.txt'")
+    (phone.root / "battery").write_text("Current Battery Service state:\n level: 80\n scale: 100\n temperature: 300\n")
+    phone.install(
+        "dumpsys", 'case $1 in thermalservice) echo "Thermal Status: 0";; battery) cat "$ROOT/battery";; esac'
+    )
+    for name in ("settings", "svc", "input", "cmd"):
+        phone.install(name, "echo 0")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice
+from fake_device import FakeDevice, make_measurable
 
 from android_bench import bench_fleet as fleet
 from android_bench.bench_fleet import Member, bench_fleet
@@ -55,14 +55,7 @@ def two_phones(make_device: Callable[..., FakeDevice]) -> list[FakeDevice]:
     """Phones fit to be measured, of 4 and 5 ms."""
     phones = [make_device(), make_device()]
     for phone, ms in zip(phones, (4, 5), strict=True):
-        phone.install("getprop", f"cat '{SAMPLES}/getprop.txt'")
-        phone.install(
-            "dumpsys",
-            "case $1 in thermalservice) echo 'Thermal Status: 0';; "
-            "battery) printf 'Current Battery Service state:\\n level: 80\\n scale: 100\\n temperature: 300\\n';; esac",
-        )
-        for name in ("settings", "svc", "input", "cmd"):
-            phone.install(name, "echo 0")
+        make_measurable(phone, SAMPLES)
         set_speed(phone, ms)
     return phones
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice
+from fake_device import FakeDevice, make_measurable
 
 from android_bench.errors import DeviceLost
 from android_bench.gate import Budget, judge_results
@@ -39,13 +39,7 @@ printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" @MS @MS @
 @pytest.fixture
 def phone_device(device: FakeDevice) -> FakeDevice:
     """A fake phone in the state that a measurement wants."""
-    device.install("getprop", f"cat '{SAMPLES}/getprop.txt'")
-    (device.root / "battery").write_text("Current Battery Service state:\n level: 80\n scale: 100\n temperature: 300\n")
-    device.install(
-        "dumpsys", 'case $1 in thermalservice) echo "Thermal Status: 0";; battery) cat "$ROOT/battery";; esac'
-    )
-    for name in ("settings", "svc", "input", "cmd"):
-        device.install(name, "echo 0")
+    make_measurable(device, SAMPLES)
     return device
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice
+from fake_device import FakeDevice, make_measurable
 
 from mobile_matting_export import fit as fitting
 from mobile_matting_export.artifact import read_artifact, write_json
@@ -40,14 +40,7 @@ RUNS = 50 + 8
 @pytest.fixture
 def phone(device: FakeDevice) -> FakeDevice:
     """A phone fit to be measured: 8 ms for 128x128, 3 ms for 64x64."""
-    device.install("getprop", f"cat '{SAMPLES}/getprop.txt'")
-    device.install(
-        "dumpsys",
-        "case $1 in thermalservice) echo 'Thermal Status: 0';; "
-        "battery) printf 'Current Battery Service state:\\n level: 80\\n scale: 100\\n temperature: 300\\n';; esac",
-    )
-    for name in ("settings", "svc", "input", "cmd"):
-        device.install(name, "echo 0")
+    make_measurable(device, SAMPLES)
     for width, ms in ((128, 8), (64, 3)):
         (device.root / f"speed-{width}").write_text(f"{ms} {ms * RUNS / 1000:.3f}\n")
     return device

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mobile_matting_export.errors import ConversionError, UsageError
-from mobile_matting_export.formats.ncnn.net import strict_fp32
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.formats.ncnn.net import load_net, strict_fp32_keeping_blobs
 from mobile_matting_export.formats.ncnn.param import read
 
 
@@ -19,16 +19,7 @@ def measure_shapes(param: Path, weights: Path, inputs: Mapping[str, tuple[int, .
         UsageError: ncnn does not load the files, or fails inside the network at this input size.
         ConversionError: the ncnn runtime is not installed.
     """
-    try:
-        import ncnn
-    except ImportError as error:
-        raise ConversionError("the ncnn runtime is not installed; run: pip install ncnn") from error
-    net = ncnn.Net()
-    strict_fp32(net.opt)
-    net.opt.lightmode = False  # keep every blob
-    for path, code in ((param, net.load_param(str(param))), (weights, net.load_model(str(weights)))):
-        if code != 0:
-            raise UsageError(f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again")
+    ncnn, net = load_net(param, weights, strict_fp32_keeping_blobs)
     shapes = dict(inputs)
     with net.create_extractor() as extractor:
         for name, shape in inputs.items():

@@ -76,6 +76,25 @@ def read_network(param: Path) -> ParamFile:
         raise UsageError(f"{param} is no ncnn network: {error}; convert again") from error
 
 
+def load_net(param: Path, weights: Path, configure: Callable[[Any], None]) -> tuple[Any, Any]:
+    """The module ``ncnn``, and a ``Net`` with both files loaded after ``configure`` has set its options.
+
+    Raises:
+        UsageError: a file is missing or damaged; names it.
+        ConversionError: the ncnn runtime is not installed.
+    """
+    try:
+        import ncnn
+    except ImportError as error:
+        raise ConversionError("the ncnn runtime is not installed; run: pip install ncnn") from error
+    net = ncnn.Net()
+    configure(net.opt)
+    for path, code in ((param, net.load_param(str(param))), (weights, net.load_model(str(weights)))):
+        if code != 0:
+            raise UsageError(f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again")
+    return ncnn, net
+
+
 class LoadedNet:
     """A network in ncnn's memory, with every return code checked and every tensor copied."""
 
@@ -88,25 +107,13 @@ class LoadedNet:
         """
         param, weights = split_files(files)
         network = read_network(param)
-        try:
-            import ncnn
-        except ImportError as error:
-            raise ConversionError("the ncnn runtime is not installed; run: pip install ncnn") from error
-        self._ncnn = ncnn
         self._path = param
         # (channels, height, width): keys 2, 1, 0 of the Input layers
         self._inputs = {layer.outputs[0]: tuple(layer.setting(key) for key in (2, 1, 0)) for layer in network.inputs}
         if any(0 in shape for shape in self._inputs.values()):
             raise UsageError(f"{param} does not state the size of its inputs, so it is not of this tool; convert again")
         self._outputs = network.outputs
-        self._net = ncnn.Net()
-        configure(self._net.opt)
-        for path, code in (
-            (param, self._net.load_param(str(param))),
-            (weights, self._net.load_model(str(weights))),
-        ):
-            if code != 0:
-                raise UsageError(f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again")
+        self._ncnn, self._net = load_net(param, weights, configure)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one frame: name -> float32 1xCxHxW, returns name -> float32 1xCxHxW.

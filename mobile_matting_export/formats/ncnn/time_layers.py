@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mobile_matting_export.errors import ConversionError, UsageError
-from mobile_matting_export.formats.ncnn.net import fp16_on_cpu
+from mobile_matting_export.errors import UsageError
+from mobile_matting_export.formats.ncnn.net import fp16_on_cpu, load_net
 from mobile_matting_export.formats.ncnn.param import read
 
 _ROUNDS = 20
@@ -38,15 +38,7 @@ def time_layers(param: Path, weights: Path, inputs: Mapping[str, tuple[int, ...]
         UsageError: ncnn does not load the files, or fails inside the network at this input size.
         ConversionError: the ncnn runtime is not installed.
     """
-    try:
-        import ncnn
-    except ImportError as error:
-        raise ConversionError("the ncnn runtime is not installed; run: pip install ncnn") from error
-    net = ncnn.Net()
-    fp16_on_cpu(net.opt)
-    for path, code in ((param, net.load_param(str(param))), (weights, net.load_model(str(weights)))):
-        if code != 0:
-            raise UsageError(f"ncnn cannot load {path} (code {code}): it is damaged or incomplete; convert again")
+    ncnn, net = load_net(param, weights, fp16_on_cpu)
     network = read(param)
     layers = [layer.outputs for layer in network.layers if layer.type != "Input"]
     allocator = ncnn.UnlockedPoolAllocator()
