@@ -63,7 +63,7 @@ def search_budget(
         points[keep_float] = Point(keep_float, score)
         return budget.strain(score) <= 1
 
-    announce(f"int8: all layers but {len(floats)} that always stay float")
+    announce(f"int8: all layers{f' but the {len(floats)} that always stay float' if floats else ''}")
     if holds(floats):
         return Found(floats, points[floats].score, tuple(points.values()))
     ranked = measure_layers(judge, floats, announce)
@@ -73,7 +73,7 @@ def search_budget(
     head = _shortest_head(order, floats, holds)
     if head is None:
         return None
-    announce(f"int8: {len(head)} layers in float hold the budget; giving back what is not needed")
+    announce(f"int8: the budget holds with {len(head)} of them in float; giving back what is not needed")
     kept = _give_back(head, floats, holds)
     return Found(kept, points[kept].score, tuple(points.values()), ranked, blocks)
 

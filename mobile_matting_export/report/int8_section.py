@@ -63,7 +63,9 @@ def int8_section(manifest: Mapping[str, Any], worst: tuple[Case, np.ndarray], sp
             [
                 (one["module"] or "(the outermost module)", _count(one["layers"]), one["without"], False)
                 for one in found["blocks"]
-            ]
+            ],
+            # a lone block would be as long as what it leaves is little
+            0.0 if found["all_int8"] is None else found["all_int8"]["mad_band"] or 0.0,
         ),
         "worst": _show(*worst, spec),
     }
@@ -166,11 +168,15 @@ def _error(value: float | None) -> str:
     return "no number" if value is None else format_error(value)
 
 
-def _bars(ranked: Sequence[tuple[str, str, Mapping[str, Any] | None, bool]]) -> dict[str, Any]:
-    """Bars of the first ``MOST_BARS`` that could be measured: name, what it is, its score, whether it stays float."""
+def _bars(ranked: Sequence[tuple[str, str, Mapping[str, Any] | None, bool]], full: float = 0.0) -> dict[str, Any]:
+    """Bars of the first ``MOST_BARS`` that could be measured: name, what it is, its score, whether it stays float.
+
+    A bar of full length stands for the largest value, or for ``full`` where that is larger.
+    """
     measured = [(name, what, score["mad_band"], kept) for name, what, score, kept in ranked if score is not None]
     shown = measured[:MOST_BARS]
-    longest = max((value for _, _, value, _ in shown if value is not None), default=0.0) or 1.0
+    longest = max((value for _, _, value, _ in shown if value is not None), default=0.0)
+    longest = max(longest, full) or 1.0
     return {
         "bars": [
             {

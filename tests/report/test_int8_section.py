@@ -217,3 +217,10 @@ def test_a_matte_that_is_no_number_is_white_in_the_difference() -> None:
     case, matte = worst()
     shown = int8_section(make_int8_manifest(), (case, np.full_like(matte, np.nan)), SPEC)["worst"]
     assert (shown["max_abs"], shown["factor"]) == ("no number", 1)
+
+
+def test_a_lone_block_is_as_long_as_what_it_leaves_of_the_error() -> None:
+    blocks = [{"module": "net", "layers": 8, "without": score(0.001)}]
+    (bar,) = section(blocks=blocks, all_int8=score(0.004))["blocks"]["bars"]
+
+    assert bar["percent"] == "25.0"
