@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.bootstrap import interval
 from mobile_matting_export.choices import Choice
 from mobile_matting_export.fingerprint import digest, environment
@@ -29,7 +30,7 @@ Build = Callable[[Target, Path], tuple[Path, ...] | None]
 """(row, folder) -> files made and verified there; None where they miss the limits of the row."""
 
 Time = Callable[[Target, Sequence[tuple[Path, ...]]], list[list[float]]]
-"""(row, files of each form) -> milliseconds of each form, one a round; see ``time_forms``."""
+"""(row, files of each form) -> milliseconds of each form, one a round; see ``time_forms.FormTimer``."""
 
 _LIST = "autotune.json"
 
@@ -47,8 +48,9 @@ def autotune(
     state: str,
     build: Build,
     time: Time,
+    unit: str,
     cache: ResultCache | None = None,
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> TimedRow:
     """Time every choice of the row and return it with the fastest forms.
 
@@ -57,6 +59,7 @@ def autotune(
         state: what the files of its forms are made of, as text: network, precision, options.
         build: makes and verifies the files of a row.
         time: times the files of forms, in turns.
+        unit: what its milliseconds are of, for the record.
         cache: earlier decisions for the same state on the same machine are taken from there.
         announce: called with a sentence a decision.
 
@@ -69,7 +72,7 @@ def autotune(
         if cache is not None and cache.fetch(key, folder):
             record = json.loads((folder / _LIST).read_text(encoding="utf-8"))
         else:
-            record = _Tuner(target, build, time, folder, announce).run()
+            record = _Tuner(target, build, time, unit, folder, announce).run()
             (folder / _LIST).write_text(json.dumps(record), encoding="utf-8")
             if cache is not None:
                 cache.keep(key, {_LIST: folder / _LIST})
@@ -86,10 +89,12 @@ class _Tuner:
         target: Target,
         build: Build,
         time: Time,
+        unit: str,
         folder: Path,
-        announce: Callable[[str], None],
+        announce: Announce,
     ) -> None:
-        self.target, self.build, self.time, self.folder, self.announce = target, build, time, folder, announce
+        self.target, self.build, self.time, self.unit = target, build, time, unit
+        self.folder, self.announce = folder, announce
         self.made = 0
 
     def run(self) -> list[dict[str, Any]]:
@@ -129,11 +134,12 @@ class _Tuner:
             if max(high, of_twin) < 1 and value < min(fastest, float(np.exp(-noise))):
                 taken, fastest = form, value
         shown = ", ".join(f"{e['form']} {e['ratio']} ({e['low']}-{e['high']})" for e in entries[1:])
-        self.announce(f"autotune {row.name}, {choice.name}: {shown} of the time of {choice.own}; taken: {taken}")
+        said = f"{choice.own} stays, no other is faster beyond noise" if taken == choice.own else f"{taken} is taken"
+        self.announce(Part(f"autotune {row.name}, {choice.name}: {shown} of the time of {choice.own}; {said}"))
         return {
             "choice": choice.name,
             "by": "timed",
-            "unit": "ms of process CPU time for a frame, one thread",
+            "unit": self.unit,
             "forms": entries,
             "noise": _rounded(noise),
             "taken": taken,

@@ -38,8 +38,9 @@ class Choice:
 
 _MERGED = Choice("merge_linear_convs", (("merged", (MERGE_LINEAR_CONVS,)), ("apart", ())))
 _MOVED = Choice("commute_pointwise", (("moved", (COMMUTE_POINTWISE,)), ("as written", ())))
+_DECONV = Choice("deconv_to_depth_to_space", (("counted", (DECONV_TO_DEPTH_TO_SPACE,)), ("kept", ())))
 TFLITE_CPU_CHOICES = (
-    Choice("deconv_to_depth_to_space", (("counted", (DECONV_TO_DEPTH_TO_SPACE,)), ("kept", ()))),
+    _DECONV,
     Choice("split_conv_over_concat", (("split", (SPLIT_CONV_OVER_CONCAT,)), ("joined", ()))),
     Choice("compute_columns_together", (("together", (COMPUTE_COLUMNS_TOGETHER,)), ("one by one", ()))),
     Choice("mask_instance_norm", (("masked", (MASK_INSTANCE_NORM,)), ("apart", ()))),
@@ -50,3 +51,6 @@ NCNN_CPU_CHOICES = (
     Choice("split_conv_over_concat", (("split", (SPLIT_ANY_CONV_OVER_CONCAT,)), ("joined", ()))),
     *(_MERGED, _MOVED),
 )
+# what is counted is work for a CPU: on a GPU all of it is worth a look
+TFLITE_GPU_CHOICES = (_DECONV, _MERGED, _MOVED)
+NCNN_VULKAN_CHOICES = (_MERGED, _MOVED)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.artifact import (
     Artifact,
     read_artifact,
@@ -23,12 +24,13 @@ from mobile_matting_export.autotune import TimedRow, autotune
 from mobile_matting_export.blame import blame
 from mobile_matting_export.choose_int8_ways import choose_int8_ways
 from mobile_matting_export.describe_int8 import describe_int8, worst_held_out
-from mobile_matting_export.errors import QualityError, UsageError
+from mobile_matting_export.errors import ConversionError, QualityError, UsageError
 from mobile_matting_export.fingerprint import digest, pictures_state
-from mobile_matting_export.job import Announce, Job
+from mobile_matting_export.graph.cost import count_macs
+from mobile_matting_export.job import Job
 from mobile_matting_export.lower_target import lower_target
 from mobile_matting_export.make_int8 import Int8File, make_int8
-from mobile_matting_export.manifest import Lowered, build_manifest
+from mobile_matting_export.manifest import Lowered, build_manifest, describe_inputs, describe_outputs
 from mobile_matting_export.network import LoadedNetwork, bake_normalization
 from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import Case, Verdict, judge_files
@@ -41,6 +43,7 @@ from mobile_matting_export.require_acceleration import require_gpu
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.second_opinion import require_onnx2tf
 from mobile_matting_export.targets import Limits, Target, choose_precision, require_input
+from mobile_matting_export.time_forms import Contest
 from mobile_matting_export.vary_int8 import require_fitting
 
 
@@ -115,14 +118,15 @@ def _make_artifact(
         announce(f"writing {folder}")
     artifact = read_artifact(folder)
     for warning in artifact.manifest.get("warnings", ()):  # from the cache, too
-        announce(f"warning: {warning}")
+        announce(Part(f"warning: {warning}"))
     return artifact
 
 
 def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precision: str) -> TimedRow:
     """The row with the forms that are fastest for this network, where the job times them."""
-    job, time_forms = prepared.job, prepared.job.time_forms
-    if time_forms is None:
+    network, job = prepared.network, prepared.job
+    timer = job.form_timer
+    if timer is None:
         return TimedRow(target)
     if precision == "int8":
         raise UsageError("--autotune times float forms: use it with fp32, fp16 or w8, not with int8")
@@ -130,15 +134,27 @@ def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precisi
 
     def build(row: Target, folder: Path) -> tuple[Path, ...] | None:
         files = lower_target(prepared, cache, row, precision, folder, "form")
-        verdict, _ = judge_files(row.format, files, row.accelerator, prepared.cases, limits)
+        if not _stays_on_accelerator(row, files, job):
+            return None
+        verdict, _ = _judge(row, precision, files, prepared.cases, limits, prepared.announce)
         return files if verdict.passed else None
 
-    state = digest(prepared.state, precision, job.backend, repr(limits), pictures_state(job.images))
-
     def time(row: Target, forms: Sequence[tuple[Path, ...]]) -> list[list[float]]:
-        return time_forms(row, forms, prepared.cases[0].inputs)
+        ends = describe_inputs(network, row), describe_outputs(network, row)
+        macs = count_macs(prepared.for_target(row)[0])
+        return timer.time(Contest(row, precision, forms, prepared.cases[0].inputs, *ends, macs), prepared.announce)
 
-    return autotune(target, state, build, time, job.cache, prepared.announce)
+    state = digest(prepared.state, precision, job.backend, repr(limits), pictures_state(job.images), timer.where)
+    return autotune(target, state, build, time, timer.unit, job.cache, prepared.announce)
+
+
+def _stays_on_accelerator(row: Target, files: tuple[Path, ...], job: Job) -> bool:
+    if row.name == "tflite-gpu" and job.fallback == "refuse":
+        try:
+            require_gpu(files[0])
+        except ConversionError:
+            return False
+    return True
 
 
 def _make_int8(prepared: Prepared, cache: ResultCache | None, target: Target, folder: Path, stem: str) -> Int8File:
@@ -176,7 +192,7 @@ def _fill(
     backend = job.backend if target.format.name == "tflite" else target.format.name
     lowered = Lowered(target, precision, backend, prepared.graph, module, ledger, files)
     announce(f"verifying {target.name} {precision} on {len(cases)} pictures")
-    verdict, mattes = _judge(lowered, cases, _limits(target, precision, job), announce)
+    verdict, mattes = _judge(target, precision, files, cases, _limits(target, precision, job), announce)
     if not verdict.passed:
         raise QualityError(blame(network, lowered, cases, verdict))
     manifest = build_manifest(network, lowered, verdict) | ({"autotune": list(tuned.record)} if tuned.record else {})
@@ -185,7 +201,7 @@ def _fill(
         manifest["warnings"] = [] if hazards is None else [hazards]
     worst = None
     if int8 is not None:
-        announce("int8: flicker over a moving photograph")
+        announce(Part("int8: flicker over a moving photograph"))
         stability = measure_stability(network, target.format, files)
         manifest["quantization"] = describe_int8(int8, prepared.calibration, job.int8.budget, stability)
         worst = worst_held_out(int8, prepared.calibration)
@@ -204,20 +220,22 @@ def _nothing_left_on_a_miss(folder: Path) -> Iterator[None]:
 
 
 def _judge(
-    lowered: Lowered, cases: Sequence[Case], limits: Limits, announce: Announce
+    target: Target,
+    precision: str,
+    files: tuple[Path, ...],
+    cases: Sequence[Case],
+    limits: Limits,
+    announce: Announce,
 ) -> tuple[Verdict, list[np.ndarray]]:
     """The verdict in the wanted accelerator mode, or in the cautious one where the wanted one misses."""
-    target = lowered.target
-    wanted, *cautious = target.modes(lowered.precision)
-    verdict, mattes = judge_files(target.format, lowered.files, wanted, cases, limits)
+    wanted, *cautious = target.modes(precision)
+    verdict, mattes = judge_files(target.format, files, wanted, cases, limits)
     for mode in cautious:
         if verdict.passed:
             break
-        announce(
-            f"{target.name}: max error {verdict.stats.max_abs:.2g}, MAD {verdict.stats.mad:.2g} on {verdict.device} "
-            f"miss the limits; verifying in mode {mode}"
-        )
-        verdict, mattes = judge_files(target.format, lowered.files, mode, cases, limits)
+        said = f"max error {verdict.stats.max_abs:.2g}, MAD {verdict.stats.mad:.2g} on {verdict.device}"
+        announce(Part(f"{target.name}: {said} miss the limits; verifying in mode {mode}"))
+        verdict, mattes = judge_files(target.format, files, mode, cases, limits)
     return verdict, mattes
 
 

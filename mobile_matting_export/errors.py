@@ -33,3 +33,9 @@ class QualityError(MmexportError):
     """A parity or metric limit was missed; nothing is left at the output path."""
 
     exit_code = 4
+
+
+class InconclusiveError(MmexportError):
+    """A measurement that cannot be defended, and so decides nothing."""
+
+    exit_code = 7

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobile_matting_export import metrics
+from mobile_matting_export.announce import Announce
 from mobile_matting_export.bootstrap import interval
 from mobile_matting_export.contestant import Contestant
 from mobile_matting_export.data_set import Clip, Frame, load_truth
@@ -114,7 +115,7 @@ def evaluate(
     contestants: Sequence[Contestant],
     clips: Sequence[Clip],
     worst: int = 8,
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> Evaluation:
     """Matte every frame with every contestant and score it against its truth.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mobile_matting_export.announce import Announce
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.contestant import Contestant, artifact_contestant, network_contestant
 from mobile_matting_export.convert import Job, convert_network
@@ -119,7 +120,7 @@ def legal_sizes(spec: NetworkSpec) -> list[Size]:
 
 @one_thread()
 def fit_network(
-    load: Callable[[Size | None], LoadedNetwork], search: Search, announce: Callable[[str], None] = lambda message: None
+    load: Callable[[Size | None], LoadedNetwork], search: Search, announce: Announce = lambda message: None
 ) -> Fit:
     """Convert, verify and time sizes by bisection, every precision on its own, then time all in turns.
 
@@ -161,7 +162,7 @@ def _bisect(
     search: Search,
     sizes: Sequence[Size],
     precision: str,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> list[Point]:
     """Points tried on the way to the border between too slow and fast enough; ``sizes`` fall.
 
@@ -188,7 +189,7 @@ def _try(
     search: Search,
     size: Size,
     precision: str,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> Point:
     announce(f"trying {size[0]}x{size[1]} {precision}")
     place = search.output / f"{size[0]}x{size[1]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,7 @@ from mobile_matting_export.network import InputKind
 from mobile_matting_export.quantization.budget import DEFAULT, parse_budget
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.targets import Target
-from mobile_matting_export.time_forms import TimeForms
-
-Announce = Callable[[str], None]
-"""Called with a short sentence as each step starts."""
+from mobile_matting_export.time_forms import FormTimer
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Job:
     converter for TFLite targets. ``fallback`` says whether a tflite-gpu file may leave operations to the CPU.
     ``input`` says how pictures enter the files. ``overwrite`` says which existing output folders may be replaced.
     With a ``cache`` an artifact made and verified before from the same inputs is taken from there.
-    With ``time_forms`` the choices of a target's row are decided by timing. ``int8`` says what is wanted of artifacts
+    With a ``form_timer`` the choices of a target's row are decided by timing. ``int8`` says what is wanted of artifacts
     of that precision.
     """
 
@@ -41,5 +38,5 @@ class Job:
     cache: ResultCache | None = None
     input: InputKind = "float"
     fallback: Literal["refuse", "allow"] = "refuse"
-    time_forms: TimeForms | None = None
+    form_timer: FormTimer | None = None
     int8: Int8Wish = field(default_factory=lambda: Int8Wish(None, parse_budget(DEFAULT)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.calibration import Calibration
 from mobile_matting_export.choose_int8_ways import choose_int8_ways
 from mobile_matting_export.errors import ConversionError, QualityError, UsageError
@@ -57,7 +58,7 @@ def make_int8(
     folder: Path,
     stem: str,
     cache: ResultCache | None,
-    announce: Callable[[str], None],
+    announce: Announce,
 ) -> Int8File:
     """Write the int8 files into ``folder``.
 
@@ -95,7 +96,9 @@ def make_int8(
             variant, found = _search(target, wish, workshops)
         else:
             if calibration.sha256 != wish.recipe.calibration:
-                announce("warning: these are not the calibration pictures of the recipe: the file will not be the same")
+                announce(
+                    Part("warning: these are not the calibration pictures of the recipe: the file will not be the same")
+                )
             workshop = make_workshop(_tool_of(wish.recipe, tools, target))
             ((variant,),) = make_variants(target, wish, workshop)
             if wish.recipe.tune_steps:
@@ -142,10 +145,9 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
         if share >= _GOOD_SHARE:
             break
         if workshop is not workshops[-1]:
-            workshop.announce(
-                f"int8, {workshop.tool.name}: {100 * (1 - share):.0f} % of the multiply-accumulates stay float; trying "
-                "another way, and taking the one that leaves less"
-            )
+            left = f"{100 * (1 - share):.0f} % of the multiply-accumulates stay float"
+            more = "trying another way, and taking the one that leaves less"
+            workshop.announce(Part(f"int8, {workshop.tool.name}: {left}; {more}"))
     if not reached:
         raise ConversionError("no int8 file of this network can be made with all layers in int8; use --precision fp16")
     if best is None:
@@ -182,7 +184,7 @@ def _choose_variant(forms: Iterator[tuple[Variant, ...]], wish: Int8Wish, worksh
             if score is None:
                 continue
             strain = budget.strain(score)
-            announce(f"int8, {describe_variant(variant)}: {describe_score(score)}")
+            announce(Part(f"int8, {describe_variant(variant)}: {describe_score(score)}"))
             if best is None or strain < best[0]:
                 best = strain, variant
         if best is not None and best[0] <= 1:
@@ -192,7 +194,7 @@ def _choose_variant(forms: Iterator[tuple[Variant, ...]], wish: Int8Wish, worksh
     tuned = workshop.tuned(best[1], functools.partial(tune_for_minutes, minutes=wish.tune_minutes))
     score = tuned.judge.score(tuned.floats)
     if score is not None and tuned.tuned is not None:
-        announce(f"int8 after {tuned.tuned.steps} steps of tuning: {describe_score(score)}")
+        announce(Part(f"int8 after {tuned.tuned.steps} steps of tuning: {describe_score(score)}"))
     return tuned if score is not None and budget.strain(score) < best[0] else best[1]
 
 
@@ -218,13 +220,11 @@ def _replay(variant: Variant, wish: Int8Wish, recipe: Recipe) -> Found:
     return Found(keep, score, ())
 
 
-def _compare_with_recipe(variant: Variant, recipe: Recipe, announce: Callable[[str], None]) -> None:
+def _compare_with_recipe(variant: Variant, recipe: Recipe, announce: Announce) -> None:
     """Say that the network is not as it was when the recipe was made: the bytes will differ."""
     if variant.float_files != recipe.float_files:
-        announce(
-            "warning: the float file is not that of the recipe (weights, --input, --slim, versions or machine differ): "
-            "the int8 file will not be the same"
-        )
+        other = "the float file is not that of the recipe (weights, --input, --slim, versions or machine differ)"
+        announce(Part(f"warning: {other}: the int8 file will not be the same"))
 
 
 def _tool_of(recipe: Recipe, tools: Sequence[Int8], target: Target) -> Int8:

@@ -59,8 +59,8 @@ def build_manifest(network: LoadedNetwork, lowered: Lowered, verdict: Verdict) -
         "accelerator": target.accelerator,
         "mode": verdict.mode,
         "backend": lowered.backend,
-        "inputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in _inputs(network, target)],
-        "outputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in _outputs(network, target)],
+        "inputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in describe_inputs(network, target)],
+        "outputs": [{**tensor, **ends.get(tensor["name"], {})} for tensor in describe_outputs(network, target)],
         "files": describe_files(files[0].parent, files),
         "rewrites": [
             {
@@ -106,7 +106,8 @@ def _decision(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
+def describe_inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
+    """The picture as the file takes it, then states."""
     image, layout = network.spec.image, target.format.layout
     described = [
         _tensor("image", (1, 3, *network.size), layout)
@@ -130,7 +131,7 @@ def _inputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
     return described
 
 
-def _outputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
+def describe_outputs(network: LoadedNetwork, target: Target) -> list[dict[str, Any]]:
     """Alpha, then the new values of states: inputs name them as their ``source``."""
     layout = target.format.layout
     returned = [state for state in network.spec.state if state.source != "alpha"]

@@ -8,12 +8,13 @@ from dataclasses import fields, replace
 import torch
 from torch import fx
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.artifact_key import artifact_key, references_state
 from mobile_matting_export.autotune import TimedRow
 from mobile_matting_export.calibration import Calibration, load_calibration
 from mobile_matting_export.fingerprint import contract_state, digest, graph_state, network_state
 from mobile_matting_export.graph.capture import capture
-from mobile_matting_export.job import Announce, Job
+from mobile_matting_export.job import Job
 from mobile_matting_export.network import LoadedNetwork
 from mobile_matting_export.parity import Case, make_cases
 from mobile_matting_export.rewrites.rewrite import Rewrite, Step, apply_rewrites
@@ -23,7 +24,7 @@ PROBES = 2
 """The ledger measures every step on so many frames; the artifact itself is verified on all cases."""
 
 # fields of a job that decide neither bytes nor verdict, or have a part of the key of their own
-_NO_OPTIONS = ("targets", "output", "precision", "images", "overwrite", "cache", "time_forms", "int8")
+_NO_OPTIONS = ("targets", "output", "precision", "images", "overwrite", "cache", "form_timer", "int8")
 
 
 class Prepared:
@@ -53,10 +54,10 @@ class Prepared:
     @functools.cached_property
     def calibration(self) -> Calibration:
         """The pictures of int8; what is doubtful about them is announced."""
-        self.announce("making calibration frames")
+        self.announce(Part("making calibration frames"))
         calibration = load_calibration(self.network, self.job.int8.calibration)
         if calibration.warning is not None:
-            self.announce(f"warning: {calibration.warning}")
+            self.announce(Part(f"warning: {calibration.warning}"))
         return calibration
 
     def for_target(self, target: Target) -> tuple[fx.GraphModule, tuple[Step, ...]]:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mobile_matting_export.choices import NCNN_CPU_CHOICES, TFLITE_CPU_CHOICES, Choice
+from mobile_matting_export.choices import (
+    NCNN_CPU_CHOICES,
+    NCNN_VULKAN_CHOICES,
+    TFLITE_CPU_CHOICES,
+    TFLITE_GPU_CHOICES,
+    Choice,
+)
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.formats.format import Format
 from mobile_matting_export.formats.ncnn import NCNN
@@ -184,6 +190,7 @@ TARGETS: tuple[Target, ...] = (
         _TFLITE_GPU,
         {"fp16": FP16, "fp32": FP32},
         {"int8": _INT8_ON_GPU, "w8": _W8_ON_TFLITE_GPU},
+        choices=TFLITE_GPU_CHOICES,
     ),
     Target(
         "ncnn-cpu",
@@ -206,6 +213,7 @@ TARGETS: tuple[Target, ...] = (
         {"fp16": FP16, "fp32": FP32},
         {"int8": _INT8_ON_GPU, "w8": _W8_ON_VULKAN},
         cautious="gpu-fp32",
+        choices=NCNN_VULKAN_CHOICES,
     ),
     Target(
         "onnx",

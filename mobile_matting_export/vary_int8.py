@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.calibration import Calibration
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.fingerprint import digest
@@ -72,7 +73,7 @@ class Workshop:
     lower: Lower
     scratch: Path
     cache: ResultCache | None
-    announce: Callable[[str], None]
+    announce: Announce
     io: IoKind = "float"
 
     @functools.cached_property
@@ -87,7 +88,7 @@ class Workshop:
         """A variant of the row's graph for every kind of range, with and without corrected biases as asked."""
         tool, inputs = self.tool, [case.inputs for case in self.calibration.ranging]
         files, module = self.lower(row, Path(tempfile.mkdtemp(dir=self.scratch)))
-        self.announce(f"observing {len(inputs)} calibration frames")
+        self.announce(Part(f"observing {len(inputs)} calibration frames"))
         histograms = observe_once(
             self.cache, files, f"{tool.name} {self.calibration.sha256}", functools.partial(tool.observe, files, inputs)
         )
@@ -126,7 +127,7 @@ def make_variants(target: Target, wish: Int8Wish, workshop: Workshop) -> Iterato
     for equalize in forms:
         row = target
         if equalize:
-            workshop.announce(f"giving channels like ranges, strength {equalize:g}")
+            workshop.announce(Part(f"giving channels like ranges, strength {equalize:g}"))
             by = equalize_channels(workshop.frames[:_EQUALIZED_BY], equalize)
             row = replace(target, rewrites=(*target.rewrites, by))
         yield workshop.make(row, methods, equalize, corrections)

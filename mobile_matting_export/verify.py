@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mobile_matting_export.announce import Announce
 from mobile_matting_export.artifact import Artifact, file_sha256
 from mobile_matting_export.bundled import bundled_weights
 from mobile_matting_export.errors import UsageError
@@ -23,7 +23,7 @@ def verify_artifact(
     images: Path | None = None,
     checkpoint: Path | None = None,
     network: str | None = None,
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> dict[str, Any]:
     """Compare the artifact's alpha with the original network's on real pictures.
 

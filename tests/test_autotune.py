@@ -58,7 +58,7 @@ TIMES = {BOTH: 10.0, PINNED: 8.0, PADDED: 10.0, NEITHER: 8.01, TWICE: 7.0, (MERG
 
 def test_one_choice_after_the_other_the_fastest_form_is_taken() -> None:
     bench = Bench(TIMES)
-    tuned = autotune(ROW, "state", bench.build, bench.time)
+    tuned = autotune(ROW, "state", bench.build, bench.time, "ms")
 
     assert tuned.target.rewrites == TWICE
     assert [(entry["choice"], entry["by"], entry["taken"]) for entry in tuned.record] == [
@@ -76,7 +76,7 @@ def test_one_choice_after_the_other_the_fastest_form_is_taken() -> None:
 @pytest.mark.parametrize(("gain", "jitter"), [(1.0, 0.01), (0.995, 0.01), (1.2, 0.01), (0.95, 0.2)])
 def test_what_is_not_faster_beyond_the_noise_is_left(gain: float, jitter: float) -> None:
     bench = Bench({row: 10.0 * (gain if row != BOTH else 1) for row in TIMES}, jitter)
-    tuned = autotune(ROW, "state", bench.build, bench.time)
+    tuned = autotune(ROW, "state", bench.build, bench.time, "ms")
 
     assert tuned.target == ROW
     assert {entry["taken"] for entry in tuned.record} == {"merged", "pinned"}
@@ -86,14 +86,14 @@ def test_forms_that_make_the_same_file_are_not_timed() -> None:
     bench = Bench(TIMES)
     bench.alike = True
 
-    assert autotune(ROW, "state", bench.build, bench.time).record == ()
+    assert autotune(ROW, "state", bench.build, bench.time, "ms").record == ()
     assert bench.timings == 0
 
 
 def test_a_form_that_misses_its_limits_is_no_form() -> None:
     bench = Bench(TIMES)
     bench.missing = {PINNED, (MERGE_PAD, *TWICE)}
-    tuned = autotune(ROW, "state", bench.build, bench.time)
+    tuned = autotune(ROW, "state", bench.build, bench.time, "ms")
 
     assert tuned.target == ROW
     assert [entry["choice"] for entry in tuned.record] == ["size"]
@@ -103,7 +103,7 @@ def test_a_row_that_misses_its_limits_itself_is_left_to_the_conversion() -> None
     bench = Bench(TIMES)
     bench.missing = {BOTH}
 
-    assert autotune(ROW, "state", bench.build, bench.time).record == ()
+    assert autotune(ROW, "state", bench.build, bench.time, "ms").record == ()
 
 
 def test_what_was_taken_is_remembered_for_the_same_state_only(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_was_taken_is_remembered_for_the_same_state_only(tmp_path: Path) ->
 
 
 def _calls(bench: Bench) -> tuple:
-    return bench.build, bench.time
+    return bench.build, bench.time, "ms"
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from mobile_matting_export.announce import Announce
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.convert import Job, convert_network
 from mobile_matting_export.network import LoadedNetwork, load_network
 from mobile_matting_export.result_cache import ResultCache
-from mobile_matting_export.targets import Target, find_target
+from mobile_matting_export.targets import find_target
+from mobile_matting_export.time_forms import Contest, FormTimer
 
 pytestmark = pytest.mark.toolchain
 
@@ -23,11 +23,11 @@ class Clock:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(
-        self, target: Target, forms: Sequence[tuple[Path, ...]], frame: Mapping[str, Any]
-    ) -> list[list[float]]:
+    def __call__(self, contest: Contest, announce: Announce) -> list[list[float]]:
         self.asked += 1
-        assert frame["image"].shape == (1, 3, 64, 64)
+        forms = contest.forms
+        assert contest.frame["image"].shape == (1, 3, 64, 64)
+        assert (contest.inputs[0]["shape"], contest.outputs[0]["name"]) == ([1, 3, 64, 64], "alpha")
         assert all(file.is_file() for files in forms for file in files)
         # the first two are the same files
         return [[10.0 - max(index, 1) + jitter for jitter in (0, 0.01, 0.02)] for index in range(len(forms))]
@@ -39,9 +39,9 @@ def network() -> LoadedNetwork:
 
 
 def convert(network: LoadedNetwork, folder: Path, cache: ResultCache, clock: Clock | None) -> Artifact:
-    (artifact,) = convert_network(
-        network, Job([find_target("ncnn-cpu")], folder, precision="fp32", cache=cache, time_forms=clock)
-    )
+    timer = None if clock is None else FormTimer("a clock", "ms of a clock", clock)
+    job = Job([find_target("ncnn-cpu")], folder, precision="fp32", cache=cache, form_timer=timer)
+    (artifact,) = convert_network(network, job)
     return artifact
 
 

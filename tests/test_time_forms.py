@@ -13,7 +13,7 @@ import pytest
 from mobile_matting_export.cli.main import run
 from mobile_matting_export.errors import UsageError
 from mobile_matting_export.targets import TARGETS, Target, find_target
-from mobile_matting_export.time_forms import require_cpu, time_forms_here
+from mobile_matting_export.time_forms import Contest, require_cpu, time_forms_here
 
 FRAME = {"image": np.zeros((1, 3, 4, 4), np.float32)}
 
@@ -51,7 +51,7 @@ def test_times_are_those_of_each_form_whatever_the_order(tmp_path: Path, monkeyp
         (tmp_path / name).write_text(str(milliseconds))
         forms.append((tmp_path / name,))
 
-    short, long = time_forms_here(row, forms, FRAME)
+    short, long = time_forms_here(Contest(row, "fp32", forms, FRAME, (), (), 0), lambda message: None)
 
     assert len(short) == len(long) >= 20
     assert min(short) >= 1 and min(long) >= 3

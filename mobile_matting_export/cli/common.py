@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobile_matting_export.announce import Part
 from mobile_matting_export.artifact import finite
 from mobile_matting_export.cli.stop import raise_if_stopped
 
@@ -48,6 +49,8 @@ class Output:
     def progress(self, total: int) -> Iterator[Callable[[str], None]]:
         """A function to call with a sentence as each of ``total`` steps begins; shown on stderr.
 
+        Within a step it takes each ``Part``.
+
         It raises KeyboardInterrupt when the command was told to stop meanwhile.
         """
         with self._shown(total) as show:
@@ -77,12 +80,15 @@ class Output:
 
 
 def _lines(total: int) -> Callable[[str], None]:
-    """Write each step as a line; of many steps only so many that a log stays readable, and the last."""
+    """Write each step as a line; of many steps only so many that a log stays readable, and the last; parts all."""
     stride = -(-total // _MOST_LINES)
     count = 0
 
     def announce(message: str) -> None:
         nonlocal count
+        if isinstance(message, Part):  # who announces them keeps them few
+            click.echo(message, err=True)
+            return
         count += 1
         if count % stride == 1 % stride or count == total:
             click.echo(message, err=True)
@@ -111,10 +117,18 @@ def _bar(total: int) -> Iterator[Callable[[str], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting", total=total)
+        part = progress.add_task("", total=None, visible=False)
         begun = False
 
         def announce(message: str) -> None:
             nonlocal begun
+            if message.startswith("warning: "):
+                progress.console.print(message, markup=False, highlight=False)  # the bar goes, this stays
+            if isinstance(message, Part):
+                # without a total the bar moves to and fro; a step that knows its parts fills it
+                progress.update(part, description=message, completed=message.done, total=message.total, visible=True)
+                return
+            progress.update(part, visible=False)
             progress.update(task, description=message, advance=1 if begun else 0)
             begun = True
 

@@ -139,7 +139,12 @@ DEFAULT_NETWORK = "mmnet"
     "--autotune",
     is_flag=True,
     envvar="MMEXPORT_AUTOTUNE",
-    help="Time other forms of the graph on this computer and keep the fastest; files may differ between machines.",
+    help="Time other forms of the graph and keep the fastest; files may differ between machines.",
+)
+@click.option(
+    "--device",
+    envvar="MMEXPORT_DEVICE",
+    help="Where --autotune times: a phone's serial as `adb devices` has it; default: host, this computer.",
 )
 @click.option("--force", is_flag=True, help="Replace output folders that mmexport did not make.")
 @output_options
@@ -168,6 +173,7 @@ def convert(
     output: Output,
     allow_fallback: bool,
     autotune: bool,
+    device: str | None,
     force: bool,
     **image_flags: Any,
 ) -> None:
@@ -180,6 +186,7 @@ def convert(
     Examples:
       mmexport convert --target tflite-gpu
       mmexport convert modnet -c modnet.ckpt -t tflite-gpu -t ncnn-cpu --size 256x256
+      mmexport convert mmnet -t tflite-gpu --autotune --device R5CX
       mmexport convert my_network.py:build -t onnx --size 192x192 --mean 127.5 --scale 1/127.5
     """
     from mobile_matting_export.cli.read_int8_wish import read_int8_wish
@@ -189,6 +196,7 @@ def convert(
     int8 = read_int8_wish(precision, calibration, quality_budget, ranges, recipe, tune, io)
 
     from mobile_matting_export.alpha_network import describe_head
+    from mobile_matting_export.cli.choose_form_timer import choose_form_timer
     from mobile_matting_export.cli.convert_output import list_details, summarize, tabulate
     from mobile_matting_export.cli.refuse_flags import refuse_flags
     from mobile_matting_export.convert import Job, convert_network
@@ -196,16 +204,13 @@ def convert(
     from mobile_matting_export.network import load_network
     from mobile_matting_export.result_cache import open_cache
     from mobile_matting_export.targets import TARGETS, find_target, slimmed
-    from mobile_matting_export.time_forms import require_cpu, time_forms_here
 
     if not target:
         raise UsageError(f"name at least one --target: {', '.join(row.name for row in TARGETS)}")
     names = [name.strip() for given in target for name in given.split(",")]
     rows = tuple(slimmed(find_target(name), slim) for name in dict.fromkeys(names))
     refuse_flags(rows, backend)
-    if autotune:
-        for row in rows:
-            require_cpu(row)
+    timer = choose_form_timer(autotune, device, rows)
     name = network or DEFAULT_NETWORK
     if _names_another_network_than_the_config():
         given = click.get_current_context()
@@ -228,7 +233,7 @@ def convert(
         fallback="allow" if allow_fallback else "refuse",
         cache=open_cache(cache),
         int8=int8,
-        time_forms=time_forms_here if autotune else None,
+        form_timer=timer,
     )
     with output.progress(total=2 + len({row.rewrites for row in rows}) + 3 * len(rows)) as announce:
         loaded = load_network(

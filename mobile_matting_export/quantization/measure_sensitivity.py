@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.quantization.judge_plan import PlanJudge
 from mobile_matting_export.quantization.layer import QuantizableLayer
 from mobile_matting_export.quantization.score import Score
@@ -34,9 +34,7 @@ class BlockSensitivity:
     without: Score | None
 
 
-def measure_layers(
-    judge: PlanJudge, floats: frozenset[str], announce: Callable[[str], None]
-) -> tuple[Sensitivity, ...]:
+def measure_layers(judge: PlanJudge, floats: frozenset[str], announce: Announce) -> tuple[Sensitivity, ...]:
     """Each layer in int8 alone, those in ``floats`` left out; the most harmful first, what cannot be alone last."""
     names = frozenset(layer.name for layer in judge.layers)
     asked = [layer for layer in judge.layers if layer.name not in floats]
@@ -48,9 +46,7 @@ def measure_layers(
     return tuple(sorted(found, key=lambda one: (-_harm(one.alone), one.layer.name)))
 
 
-def measure_blocks(
-    judge: PlanJudge, floats: frozenset[str], announce: Callable[[str], None]
-) -> tuple[BlockSensitivity, ...]:
+def measure_blocks(judge: PlanJudge, floats: frozenset[str], announce: Announce) -> tuple[BlockSensitivity, ...]:
     """All in int8 but ``floats`` and one block; the block whose float form helps most first, unmade ones last."""
     blocks: dict[str, list[str]] = {}
     for layer in judge.layers:
@@ -72,7 +68,7 @@ def block_of(layer: QuantizableLayer) -> str:
 class _Left:
     """Says ten times in all how far the measuring is, and how long the rest will take."""
 
-    def __init__(self, total: int, what: str, announce: Callable[[str], None]) -> None:
+    def __init__(self, total: int, what: str, announce: Announce) -> None:
         self._total, self._what, self._announce = total, what, announce
         self._done, self._begun = 0, time.monotonic()
 
@@ -80,7 +76,8 @@ class _Left:
         if self._done % max(self._total // 10, 1) == 0:
             spent = time.monotonic() - self._begun
             rest = f", about {spent / self._done * (self._total - self._done):.0f} s left" if self._done else ""
-            self._announce(f"sensitivity: {self._done} of {self._total} {self._what} measured{rest}")
+            said = f"sensitivity: {self._done} of {self._total} {self._what} measured{rest}"
+            self._announce(Part(said, self._done, self._total))
         self._done += 1
 
 

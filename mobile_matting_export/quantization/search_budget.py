@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.quantization.budget import Budget
 from mobile_matting_export.quantization.judge_plan import PlanJudge
 from mobile_matting_export.quantization.layer import QuantizableLayer
@@ -43,9 +44,7 @@ class Found:
     blocks: tuple[BlockSensitivity, ...] = ()
 
 
-def search_budget(
-    judge: PlanJudge, budget: Budget, floats: frozenset[str], announce: Callable[[str], None]
-) -> Found | None:
+def search_budget(judge: PlanJudge, budget: Budget, floats: frozenset[str], announce: Announce) -> Found | None:
     """The cheapest plan found that holds the budget with its margins; None where none does.
 
     Args:
@@ -63,17 +62,17 @@ def search_budget(
         points[keep_float] = Point(keep_float, score)
         return budget.strain(score) <= 1
 
-    announce(f"int8: all layers{f' but the {len(floats)} that always stay float' if floats else ''}")
+    announce(Part(f"int8: all layers{f' but the {len(floats)} that always stay float' if floats else ''}"))
     if holds(floats):
         return Found(floats, points[floats].score, tuple(points.values()))
     ranked = measure_layers(judge, floats, announce)
     blocks = measure_blocks(judge, floats, announce)
     order = [one.layer for one in ranked]
-    announce(f"int8: bisecting the {len(order)} layers by what they do to the matte")
+    announce(Part(f"int8: bisecting the {len(order)} layers by what they do to the matte"))
     head = _shortest_head(order, floats, holds)
     if head is None:
         return None
-    announce(f"int8: the budget holds with {len(head)} of them in float; giving back what is not needed")
+    announce(Part(f"int8: the budget holds with {len(head)} of them in float; giving back what is not needed"))
     kept = _give_back(head, floats, holds)
     return Found(kept, points[kept].score, tuple(points.values()), ranked, blocks)
 

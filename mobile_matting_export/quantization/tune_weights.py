@@ -22,6 +22,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.quantization.alter_frame import Frame, alter_frame
 from mobile_matting_export.quantization.fake_quantize import Arithmetic
 from mobile_matting_export.quantization.int8_student import Student
@@ -46,8 +47,6 @@ _SEED = 0
 _TIMED_STEPS = 2
 _JUDGED_BY = 24
 _ANNOUNCED = 10
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,12 @@ def _train(student: Student, frames: Sequence[Frame], steps: int, announce: Anno
     generator = torch.Generator().manual_seed(_SEED)
     adam = torch.optim.Adam(student.parameters, lr=_RATE, betas=_BETAS)
     batches = _batches(frames, generator)
-    loss = 0.0
+    loss, begun = 0.0, time.perf_counter()
     for step in range(steps):
         if step % max(1, steps // _ANNOUNCED) == 0:
-            announce(f"tuning weights: step {step} of {steps}" + (f", loss {loss:.3g}" if step else ""))
+            spent = time.perf_counter() - begun
+            said = f", loss {loss:.3g}, about {spent / step * (steps - step):.0f} s left" if step else ""
+            announce(Part(f"tuning weights: step {step} of {steps}{said}", step, steps))
         if step and step % max(1, steps // _RANGES_CHOSEN) == 0:
             student.choose_ranges()
         adam.param_groups[0]["lr"] = _RATE * _schedule(step, steps)
