@@ -23,6 +23,7 @@ from mobile_matting_export.artifact import (
 from mobile_matting_export.autotune import TimedRow, autotune
 from mobile_matting_export.blame import blame
 from mobile_matting_export.choose_int8_ways import choose_int8_ways
+from mobile_matting_export.collect_rarely import collect_rarely
 from mobile_matting_export.describe_int8 import describe_int8, worst_held_out
 from mobile_matting_export.errors import ConversionError, QualityError, UsageError
 from mobile_matting_export.fingerprint import digest, pictures_state
@@ -47,6 +48,7 @@ from mobile_matting_export.time_forms import Contest
 from mobile_matting_export.vary_int8 import require_fitting
 
 
+@collect_rarely()
 @one_thread()
 def convert_network(network: LoadedNetwork, job: Job, announce: Announce = lambda message: None) -> list[Artifact]:
     """Make one verified artifact per target, each under ``job.output / network / target-precision``.

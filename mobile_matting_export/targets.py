@@ -135,6 +135,7 @@ _FIRST = (
     EXPAND_FEATHERING,
     FOLD_NORMALIZATION,
     ABSORB_CHANNEL_SHUFFLE,
+    SPELL_CHANNEL_SHUFFLE,  # before dead channels, which stop at its views; ncnn and ONNX do not take all spellings
 )
 _SHRINKING = (
     ELIMINATE_DEAD_CHANNELS,
@@ -142,8 +143,9 @@ _SHRINKING = (
     COMMUTE_POINTWISE,
     PIN_UPSAMPLE,
 )
-# a pad may stand between two convolutions that then merge; both look at neighbours that moving made
-_LAST = (MERGE_PAD, MERGE_LINEAR_CONVS)
+# a pad may stand between two convolutions that then merge; both look at neighbours that moving made; a product of
+# convolutions with groups may read fewer channels than its parts did
+_LAST = (MERGE_PAD, MERGE_LINEAR_CONVS, ELIMINATE_DEAD_CHANNELS)
 # ReLUs when every convolution is there that may take them, and before convolutions merge, which those with one do not;
 # shuffle_seg_skipnet, the one network that has them: 0.99 of the time in XNNPACK (interval 0.98 to 1.00) and in ncnn
 _COMMON = (*_FIRST, *_SHRINKING, MOVE_RELU_PAST_CONCAT, *_LAST)
@@ -152,11 +154,10 @@ _NORMS = (SCALE_INSTANCE_NORM, MASK_INSTANCE_NORM, SPELL_INSTANCE_NORM)
 # TensorFlow's own operators when the other rewrites, which do not know them, have moved past them, and before pads
 # and linear convolutions merge, with what transposed convolutions become, too
 _NATIVE = (SPELL_LEGACY_BILINEAR, DECONV_TO_DEPTH_TO_SPACE)
-# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad;
-# and it has no channel shuffle: what is left of them is spelled before dead channels, which stop at a reshape; a
+# TFLite has no instance norm, and pads before it pools: a box filter that becomes a convolution may read a pad; a
 # replicating pad last, since a legacy bilinear resize is told by one
 _TFLITE = (
-    *(*_FIRST, SPELL_CHANNEL_SHUFFLE, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE, MOVE_RELU_PAST_CONCAT),
+    *(*_FIRST, *_SHRINKING, BOX_FILTER_TO_DEPTHWISE, MOVE_RELU_PAST_CONCAT),
     *(*_NATIVE, *_LAST, *_NORMS, SPELL_CLAMP, SPELL_REPLICATE_PAD),
 )
 # CPUs compute outputs in vectors, GPUs do not; last, when convolutions have the channels that they keep

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mobile_matting_export.collect_rarely import collect_rarely
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -30,6 +32,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMEXPORT_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rare_collections() -> Iterator[None]:
+    """Thousands of tests leave millions of objects of three frameworks: looking through them takes its time."""
+    with collect_rarely():
+        yield
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "convert": (
         *(*_PIPELINE, "describe_int8", "fingerprint", "job", "lower_target", "make_int8", "manifest"),
         *("predict_hazards", "prepare_network", "quantization", "report", "require_acceleration", "result_cache"),
-        *("autotune", "blame", "choose_int8_ways", "second_opinion"),
+        *("autotune", "blame", "choose_int8_ways", "collect_rarely", "second_opinion"),
         *("time_forms", "vary_int8"),
     ),
     "autotune": ("bootstrap", "choices", "fingerprint", "result_cache", "targets", "errors"),
@@ -120,6 +120,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "verify": (*_PIPELINE, "bundled", "matte"),
     "metrics": ("errors",),
     "bootstrap": (),
+    "collect_rarely": (),
     "data_set": ("images", "errors"),
     "contestant": (*_PIPELINE, "formats.format", "images", "matte"),
     "evaluate": ("bootstrap", "contestant", "data_set", "images", "metrics", "errors"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.convert import Job, convert_network
@@ -40,6 +41,32 @@ def test_odd_network_converts_to_every_target_and_verifies_again(tmp_path: Path)
     again = verify_artifact(artifacts[0])
     assert again["passed"]
     assert again["max_abs"] == artifacts[0].manifest["parity"]["max_abs"]
+
+
+class Grouped(nn.Module):
+    """Groups on both sides of PyTorch's own shuffle: its order can go into no weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(
+            *(nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 12, 1, groups=3), nn.ReLU(), nn.ChannelShuffle(3)),
+            *(nn.Conv2d(12, 24, 1, groups=3), nn.ReLU(), nn.Conv2d(24, 1, 3, padding=1), nn.Sigmoid()),
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.steps(image)
+
+
+def test_a_shuffle_that_must_stay_converts_to_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "grouped.py").write_text("from test_strangers import Grouped as build\n")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    torch.manual_seed(0)
+    network = load_network(f"{tmp_path / 'grouped.py'}:build", size=(32, 48))
+
+    for artifact in convert_network(network, Job(TARGETS, tmp_path / "build")):
+        assert artifact.manifest["parity"]["passed"]
+        (step,) = (step for step in artifact.manifest["rewrites"] if step["name"] == "spell_channel_shuffle")
+        assert step["changes"] == 1
 
 
 @dataclass(frozen=True)
@@ -93,14 +120,6 @@ STRANGERS = {
         (224, 224),
         PORTRAIT,
         ("fold_batchnorm", "spell_batchnorm_as_depthwise"),
-    ),
-    "modnet": Stranger(
-        "modnet_official.py:build",
-        official_modnet,
-        (128, 96),
-        SIGNED,
-        ("fold_batchnorm", "squeeze_excite_to_conv"),
-        (0.3, 0.02),
     ),
     "modnet softmax": Stranger(
         "modnet_official.py:softmax_scores",

@@ -73,6 +73,6 @@ def _pixels(node: fx.Node) -> int:
 
 SPELL_CHANNEL_SHUFFLE = Rewrite(
     name="spell_channel_shuffle",
-    why="TFLite spells a shuffle with five dimensions and a TRANSPOSE, which GPU delegates refuse",
+    why="TFLite has five dimensions and a TRANSPOSE for it, which GPU delegates refuse; ONNX and ncnn lack a spelling",
     apply=_apply,
 )

@@ -94,6 +94,7 @@ class Connection(socketserver.BaseRequestHandler):
 
     def setup(self):
         self.device = self.server.device
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as adbd does; else 40 ms an answer
         self.write_lock = threading.Lock()
         self.streams = {}
         self.max_payload = 4096
