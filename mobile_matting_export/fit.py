@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mobile_matting_export.announce import Announce
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.contestant import Contestant, artifact_contestant, network_contestant
 from mobile_matting_export.convert import Job, convert_network
@@ -196,8 +196,11 @@ def _try(
     try:
         (artifact,) = convert_network(load(size), Job((search.target,), place, precision, cache=search.cache))
     except QualityError as error:
+        announce(Part(f"{size[0]}x{size[1]} {precision}: misses its limits"))
         return Point(size, precision, missed=str(error))
     (timing,) = _time(search, [artifact])
+    took = "no time" if timing.ms is None else f"{timing.ms:.1f} ms"
+    announce(Part(f"{size[0]}x{size[1]} {precision}: {took}, {timing.outcome}"))
     return _judged(Point(size, precision, artifact), timing)
 
 
