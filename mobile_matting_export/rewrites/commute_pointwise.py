@@ -37,9 +37,9 @@ from mobile_matting_export.graph.ops import (
     only_user,
     pair,
 )
-from mobile_matting_export.graph.provenance import describe
+from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, set_args, shape
-from mobile_matting_export.rewrites.rewrite import Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
 aten = torch.ops.aten
 
@@ -47,6 +47,7 @@ aten = torch.ops.aten
 _WRITTEN = 32  # an element of a resize: 27 to 45
 _UNFUSED = 8  # an element of an activation of its own: 6 to 7
 
+_DEARER = "it would be dearer before it"
 _ACTIVATIONS = (aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default)
 
 
@@ -64,19 +65,29 @@ class _Place:
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals = 0, []
+    changes, refusals, decisions = 0, [], []
     for node in list(graph_module.graph.nodes):
         if not is_op(node, CONV) or not _is_pointwise(Conv.of(node)):
             continue
         places = list(_places(graph_module, node))
         possible = [place for place in places if place.obstacle is None]
         if possible:
-            _move(graph_module, node, max(possible, key=lambda place: place.saving))
+            best = max(possible, key=lambda place: place.saving)
+            decisions.append(_decision(node, best, "moved"))
+            _move(graph_module, node, best)
             changes += 1
         elif places:
             nearly = max(places, key=lambda place: place.saving)
+            if nearly.obstacle == _DEARER:
+                decisions.append(_decision(node, nearly, "as written"))
             refusals.append(f"{describe(node)}: stays behind {describe(node.args[0])}, {nearly.obstacle}")
-    return Outcome(changes, tuple(refusals))
+    return Outcome(changes, tuple(refusals), tuple(decisions))
+
+
+def _decision(node: fx.Node, place: _Place, taken: str) -> Decision:
+    written = float(math.prod(shape(Conv.of(node).weight)) * _pixels(node))
+    costs = (("as written", written), ("moved", written - place.saving))
+    return Decision(module_path(node), costs, "multiply-accumulates", taken)
 
 
 def _is_pointwise(conv: Conv) -> bool:
@@ -99,7 +110,7 @@ def _places(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[_Place]:
         (source,) = unread
         if _pixels(source) < _pixels(node):
             saving = _saving(node, source, passed)
-            dear = "it would be dearer before it" if saving <= 0 else None
+            dear = _DEARER if saving <= 0 else None
             yield _Place(source, tuple(passed), dear or obstacle, saving)
 
 

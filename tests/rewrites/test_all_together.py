@@ -21,7 +21,7 @@ WIDTH = 4
 
 BLOCKS = (
     "conv", "depthwise", "bn", "relu", "prelu", "cat", "add", "bilinear", "nearest", "box", "pool", "se", "ibn",
-    "write", "shuffle", "forward",
+    "write", "shuffle", "forward", "wide box",
 )  # fmt: skip
 HEADS = ("slice", "softmax", "resized softmax", "feathering", "window")
 
@@ -62,6 +62,7 @@ class Block(nn.Module):
             "bilinear": lambda: F.interpolate(x, scale_factor=2, mode="bilinear"),
             "nearest": lambda: F.interpolate(x, scale_factor=2),
             "box": lambda: F.avg_pool2d(x, 3, 2, 1),
+            "wide box": lambda: F.avg_pool2d(x, (7, 9), 1, (3, 4)),
             "pool": lambda: F.avg_pool2d(x, 2),
             "se": lambda: x * self.fc(F.adaptive_avg_pool2d(x, 1).view(1, -1)).view(1, -1, 1, 1).expand_as(x),
             "ibn": lambda: torch.cat([self.batch(x[:, : WIDTH // 2]), self.instance(x[:, WIDTH // 2 :])], dim=1),

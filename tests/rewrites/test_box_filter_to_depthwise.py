@@ -17,7 +17,7 @@ aten = torch.ops.aten
     [
         nn.AvgPool2d(3, stride=2, padding=1),
         nn.AvgPool2d(3, stride=1, padding=1),
-        nn.AvgPool2d(5, stride=1, padding=2),
+        nn.AvgPool2d((1, 15), stride=(2, 3), padding=(0, 7)),
         nn.AvgPool2d((3, 5), stride=(2, 1), padding=(1, 0)),
         nn.AvgPool2d(3, padding=1),
     ],
@@ -49,9 +49,31 @@ def test_pool_that_counts_no_padding_is_left_alone(attempt: Any, pool: nn.Module
     assert trial.count(aten.avg_pool2d.default) == 1
 
 
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(7, 1, 3), nn.AvgPool2d(3, 2, 1, ceil_mode=True)], ids=str)
-def test_large_or_cut_window_is_refused(attempt: Any, pool: nn.Module) -> None:
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(5, stride=1, padding=2),
+        nn.AvgPool2d(9, stride=1, padding=(4, 0)),
+        nn.AvgPool2d((7, 11), stride=(2, 3), padding=(3, 5)),
+        nn.AvgPool2d(8, stride=2, padding=4),
+    ],
+    ids=str,
+)
+def test_a_large_window_is_averaged_by_columns_then_rows(attempt: Any, pool: nn.Module) -> None:
     trial = attempt(BOX_FILTER_TO_DEPTHWISE, nn.Sequential(pool), (1, 3, 38, 46))
 
+    assert (trial.outcome.changes, trial.count(aten.avg_pool2d.default)) == (1, 0)
+    columns, rows = trial.nodes(aten.conv2d.default)
+    assert (columns.meta["shape"][3], rows.args[0]) == (46, columns)
+    (decision,) = trial.outcome.decisions
+    assert decision.taken == "columns, then rows"
+    costs = dict(decision.costs)
+    assert costs["columns, then rows"] < costs["whole"]
+    assert max(trial.error, trial.ring_error) < 1e-6
+
+
+def test_a_cut_window_is_refused(attempt: Any) -> None:
+    trial = attempt(BOX_FILTER_TO_DEPTHWISE, nn.Sequential(nn.AvgPool2d(3, 2, 1, ceil_mode=True)), (1, 3, 38, 46))
+
     assert (trial.outcome.changes, trial.count(aten.avg_pool2d.default)) == (0, 1)
-    assert trial.outcome.refusals == ("avg_pool2d at 0: kept, ceil_mode or a window above 5x5",)
+    assert trial.outcome.refusals == ("avg_pool2d at 0: kept, ceil_mode cuts its last window",)

@@ -234,3 +234,14 @@ def test_other_ways_to_cut_and_join_are_left_alone(attempt: Any, mix: Callable[[
     trial = attempt(COMMUTE_POINTWISE, nn.Sequential(nn.ReLU(), Function(mix), nn.Conv2d(channels, 4, 1)), SHAPE)
 
     assert (trial.outcome.changes, trial.outcome.refusals, trial.error) == (0, (), 0)
+
+
+@pytest.mark.parametrize(("outputs", "taken"), [(4, "moved"), (64, "as written")])
+def test_what_was_weighed_is_recorded(attempt: Any, outputs: int, taken: str) -> None:
+    trial = attempt(COMMUTE_POINTWISE, nn.Sequential(bilinear(), nn.Conv2d(16, outputs, 1)), SHAPE)
+
+    (decision,) = trial.outcome.decisions
+    costs = dict(decision.costs)
+    assert (decision.place, decision.taken, trial.outcome.changes) == ("1", taken, taken == "moved")
+    assert costs[taken] == min(costs.values())
+    assert costs["as written"] == 16 * outputs * 4 * PIXELS
