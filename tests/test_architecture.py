@@ -66,6 +66,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "quantization.fake_quantize": ("quantization", "graph"),
     "quantization.int8_student": ("quantization", "graph"),
     "quantization.tune_weights": ("quantization", "rewrites.rewrite"),
+    "quantization.round_by_error_feedback": ("quantization", "graph", "rewrites.rewrite"),
     "quantization.score": ("quantization", "metrics"),
     "quantization.judge_plan": ("quantization", "fingerprint", "formats.format", "parity", "result_cache", "errors"),
     "quantization.observe_once": ("quantization", "fingerprint", "result_cache"),
@@ -129,6 +130,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("report", "composite", "images", "matte", "metrics", "networks.spec", "artifact", "parity", "errors"),
         "evaluate",  # the data of its page
     ),
+    "report.trade_off_page": ("report", "matte", "trade_off", "errors"),
     "report.inspection_page": ("report.page", "group_refusals", "inspection", "errors"),
     "report.model_explorer": ("artifact", "inspection", "errors"),
     "inspection": (),
@@ -141,6 +143,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "networks.spec",
     ),
     "time_operations": ("formats.ncnn", "inspection"),
+    "score_artifact": ("artifact", "one_thread", "parity", "quantization.score", "targets", "errors"),
+    "trade_off": ("artifact", "quantization.budget", "score_artifact", "errors"),
     "time_here": ("artifact", "images", "matte", "time_in_rounds"),
     "fit": (
         *(*_PIPELINE, "contestant", "convert", "data_set", "evaluate", "images", "matte", "metrics"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,18 +26,18 @@ def find_artifacts(named: Sequence[str], output: Path) -> tuple[list[Artifact], 
     if named:
         artifacts = [read_artifact(Path(path)) for path in named]
         for artifact in artifacts:
-            if _runtime(artifact) not in RUNTIMES:
+            if runtime_of(artifact) not in RUNTIMES:
                 raise UsageError(
-                    f"{artifact.title} cannot be benched: there is no phone runner for {_runtime(artifact)}, "
+                    f"{artifact.title} cannot be benched: there is no phone runner for {runtime_of(artifact)}, "
                     f"only for {' and '.join(RUNTIMES)}"
                 )
         return artifacts, []
     found = [read_artifact(path) for path in sorted(output.glob(f"*/*/{MANIFEST}"))]
-    taken = [artifact for artifact in found if _runtime(artifact) in RUNTIMES]
+    taken = [artifact for artifact in found if runtime_of(artifact) in RUNTIMES]
     if not taken:
         raise UsageError(f"no artifact under {output}: `mmexport convert` makes one, or name its folder")
     left = [
-        f"{artifact.title}: no phone runner for {_runtime(artifact)}" for artifact in found if artifact not in taken
+        f"{artifact.title}: no phone runner for {runtime_of(artifact)}" for artifact in found if artifact not in taken
     ]
     return taken, left
 
@@ -50,10 +50,9 @@ def make_job(artifact: Artifact, accelerator: str | None) -> Job:
     """
     from android_bench.job import Job, ParityLimits
 
-    manifest, runtime = artifact.manifest, _runtime(artifact)
+    manifest, runtime = artifact.manifest, runtime_of(artifact)
     try:
         limits = manifest["parity"]["limits"]
-        sums = [entry["sha256"] for entry in manifest["files"]]
         return Job(
             title=artifact.title,
             artifact=str(artifact.folder),
@@ -61,7 +60,7 @@ def make_job(artifact: Artifact, accelerator: str | None) -> Job:
             accelerator=accelerator or manifest["accelerator"],
             precision=manifest["precision"],
             files=artifact.files,
-            sha256=sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest(),
+            sha256=files_sha256(manifest),
             inputs=tuple(_tensor(entry, name) for entry, name in _named(artifact, runtime)),
             output=_tensor(manifest["outputs"][0], manifest["outputs"][0]["name"]),
             # the alpha is first in the manifest and in the file; both have the new values of states behind it
@@ -71,6 +70,12 @@ def make_job(artifact: Artifact, accelerator: str | None) -> Job:
         )
     except (KeyError, IndexError, TypeError) as error:
         raise UsageError(f"the manifest of {artifact.folder} lacks {error!s}: convert the network again") from error
+
+
+def files_sha256(manifest: Mapping[str, Any]) -> str:
+    """What a bench report calls an artifact's files by: the file's own sum, or that of several files' sums."""
+    sums = [entry["sha256"] for entry in manifest["files"]]
+    return str(sums[0]) if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def add_frames(artifact: Artifact, job: Job, folder: Path, announce: Callable[[str], None]) -> Job:
@@ -128,5 +133,6 @@ def _tensor(entry: dict[str, Any], name: str) -> Tensor:
     return Tensor(name, tuple(entry["shape"]), entry["layout"], entry["dtype"], scale, zero_point)
 
 
-def _runtime(artifact: Artifact) -> str:
+def runtime_of(artifact: Artifact) -> str:
+    """``tflite``, ``ncnn``, ``onnx``: the first part of its target."""
     return str(artifact.manifest["target"]).partition("-")[0]

@@ -26,6 +26,7 @@ from mobile_matting_export.cli.networks import networks
 from mobile_matting_export.cli.runners import runners
 from mobile_matting_export.cli.stop import stop_code, stoppable
 from mobile_matting_export.cli.targets import targets
+from mobile_matting_export.cli.trade_off import trade_off
 from mobile_matting_export.cli.verify import verify
 from mobile_matting_export.errors import MmexportError, UsageError
 
@@ -41,6 +42,7 @@ COMMANDS = (
     bench,
     gate,
     compare,
+    trade_off,
     history,
     runners,
     doctor,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from mobile_matting_export.images import from_output
 from mobile_matting_export.networks.spec import ImageSpec
 from mobile_matting_export.report import plot_trade_off as plot
 from mobile_matting_export.report.int8_summary import as_decibels, as_error, as_percent, summarize_int8
-from mobile_matting_export.report.page import fit_within, format_bytes, format_error, shrink, to_data_uri, to_grey
+from mobile_matting_export.report.page import format_bytes, format_error
+from mobile_matting_export.report.show_worst import show_worst
 
 if TYPE_CHECKING:  # only named here; parity.py brings the whole toolchain
     from mobile_matting_export.parity import Case
@@ -27,9 +26,6 @@ _MEASURES = {
     "max_abs": "largest error",
     "psnr": "PSNR of the worst picture",
 }
-_PICTURE = 320
-# a difference is multiplied by the largest of these that keeps it below white
-_FACTORS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def int8_section(manifest: Mapping[str, Any], worst: tuple[Case, np.ndarray], spec: ImageSpec) -> dict[str, Any]:
@@ -52,8 +48,7 @@ def int8_section(manifest: Mapping[str, Any], worst: tuple[Case, np.ndarray], sp
         "macs": as_percent(found["macs_int8"]),
         "gauges": [_gauge(name, limit, found["held_out"]) for name, limit in found["budget"].items()],
         "plots": _plots(found),
-        "box": {"width": plot.WIDTH, "height": plot.HEIGHT}
-        | {"left": plot.LEFT, "right": plot.WIDTH - plot.RIGHT, "top": plot.TOP, "bottom": plot.HEIGHT - plot.BOTTOM},
+        "box": plot_box(),
         "rows": [_row(point) for point in _front(found["points"])],
         "others": [_row(point) for point in _behind(found["points"])],
         "layers": _bars(
@@ -67,7 +62,7 @@ def int8_section(manifest: Mapping[str, Any], worst: tuple[Case, np.ndarray], sp
             # a lone block would be as long as what it leaves is little
             0.0 if found["all_int8"] is None else found["all_int8"]["mad_band"] or 0.0,
         ),
-        "worst": _show(*worst, spec),
+        "worst": show_worst(*worst, spec),
     }
 
 
@@ -89,21 +84,52 @@ def _use(name: str, value: float, limit: float) -> float:
 
 def _plots(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Error over layers in float, and over bytes; none where there is nothing to trade."""
+    return [
+        *plot_plans(found, lambda point: point["float"], lambda value: f"{value:g}", "layers in float"),
+        *plot_plans(
+            found,
+            lambda point: point["bytes"],
+            lambda value: format_bytes(round(value)),
+            "size of the files",
+            found["fp32_bytes"],
+        ),
+    ]
+
+
+def plot_plans(
+    found: Mapping[str, Any],
+    cost: Callable[[Mapping[str, Any]], float],
+    words: Callable[[float], str],
+    axis: str,
+    edge: float | None = None,
+) -> list[dict[str, Any]]:
+    """The plot of the plans tried, error over ``cost``, or none where there are not two to draw.
+
+    Args:
+        found: the manifest's ``quantization``.
+        cost: of a plan, an entry of its ``points``.
+        words: writes a cost.
+        axis: what the cost is.
+        edge: the largest cost that is drawn; None: that of the plans.
+    """
     name, limit = _plotted(found["budget"])
     points = [point for point in found["points"] if point[name] is not None]
     if len(points) < 2:
         return []
-    title = f"{_MEASURES[name]}, log scale"
-    plots = []
-    for across, words, edge, axis in (
-        ("float", lambda value: f"{value:g}", None, "layers in float"),
-        ("bytes", lambda value: format_bytes(round(value)), found["fp32_bytes"], "size of the files"),
-    ):
-        marks = [
-            plot.Mark(point[across], point[name], _holds(point), point["chosen"], _told(point)) for point in points
-        ]
-        plots.append({"title": title, "axis": axis} | plot.plot_trade_off(marks, limit, words, edge))
-    return plots
+    marks = [plot.Mark(cost(one), one[name], _holds(one), one["chosen"], _told(one)) for one in points]
+    return [{"title": f"{_MEASURES[name]}, log scale", "axis": axis} | plot.plot_trade_off(marks, limit, words, edge)]
+
+
+def plot_box() -> dict[str, int]:
+    """The box of every plot and the frame within it, in the units of its SVG."""
+    return {
+        "width": plot.WIDTH,
+        "height": plot.HEIGHT,
+        "left": plot.LEFT,
+        "right": plot.WIDTH - plot.RIGHT,
+        "top": plot.TOP,
+        "bottom": plot.HEIGHT - plot.BOTTOM,
+    }
 
 
 def _plotted(budget: Mapping[str, float]) -> tuple[str, float | None]:
@@ -202,26 +228,3 @@ def _layer_name(layer: Mapping[str, Any]) -> str:
 
 def _count(layers: int) -> str:
     return "1 layer" if layers == 1 else f"{layers} layers"
-
-
-def _show(case: Case, matte: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
-    shape = fit_within(case.picture.shape, _PICTURE)
-    difference = np.abs(matte.astype(np.float64) - case.alpha.astype(np.float64))
-    largest = float(np.nan_to_num(difference.max(), nan=math.inf))
-    factor = next((factor for factor in reversed(_FACTORS) if factor * largest <= 1), 1)
-    amplified = np.nan_to_num(difference * factor, nan=1.0).astype(np.float32)
-    return {
-        "name": case.name,
-        "factor": factor,
-        "max_abs": _error(largest if math.isfinite(largest) else None),
-        "picture": to_data_uri(shrink(case.picture, _PICTURE)),
-        "fp32": to_data_uri(_matte(case.alpha, spec, shape)),
-        "int8": to_data_uri(_matte(matte, spec, shape)),
-        "difference": to_data_uri(_matte(amplified, spec, shape)),
-    }
-
-
-def _matte(alpha: np.ndarray, spec: ImageSpec, shape: tuple[int, int]) -> np.ndarray:
-    full = (max(shape[0], alpha.shape[2]), max(shape[1], alpha.shape[3]))
-    values = from_output(np.nan_to_num(alpha, nan=1.0), spec, full if spec.resize == "stretch" else shape)
-    return to_grey(cv2.resize(values, (shape[1], shape[0]), interpolation=cv2.INTER_AREA))

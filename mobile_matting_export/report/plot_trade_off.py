@@ -12,6 +12,8 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
 
 # errors of plans that are nearly all float say nothing: the axis ends at this share of the limit
 _FLOOR = 0.1
+# over so much a tick at every 2 and 5 would leave no room for words
+_MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,7 @@ def plot_trade_off(
     floor = (limit if limit is not None else max(errors)) * _FLOOR or 1e-12
     bottom = max(min(errors) / 1.6, floor)
 
-    def across(x: float) -> float:
-        return round(LEFT + x / right * (WIDTH - LEFT - RIGHT), 1)
-
-    def up(y: float) -> float:
-        share = math.log(max(y, bottom) / bottom) / math.log(top / bottom)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
+    across, up = make_axes(right, bottom, top)
     # the one taken last: it lies above the others
     drawn = sorted(marks, key=lambda mark: (mark.chosen, mark.holds))
     return {
@@ -64,6 +60,19 @@ def plot_trade_off(
     }
 
 
+def make_axes(right: float, bottom: float, top: float) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Where a value lies across, from 0 to ``right``, and up, logarithmic from ``bottom`` to ``top``."""
+
+    def across(x: float) -> float:
+        return round(LEFT + x / right * (WIDTH - LEFT - RIGHT), 1)
+
+    def up(y: float) -> float:
+        share = math.log(max(y, bottom) / bottom) / math.log(top / bottom)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    return across, up
+
+
 def even_ticks(largest: float, most: int = 6) -> list[float]:
     """0 and multiples of 1, 2 or 5 times a power of ten up to ``largest``, at most ``most`` of them."""
     power = 10.0 ** math.floor(math.log10(largest / most))
@@ -72,7 +81,8 @@ def even_ticks(largest: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(smallest: float, largest: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the two."""
+    """1, 2 and 5 times powers of ten between the two; over more than three powers these alone."""
     powers = range(math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1)
-    values = [float(f"{factor}e{power}") for power in powers for factor in (1, 2, 5)]
+    factors = (1,) if largest / smallest > _MANY else (1, 2, 5)
+    values = [float(f"{factor}e{power}") for power in powers for factor in factors]
     return [value for value in values if smallest <= value <= largest]

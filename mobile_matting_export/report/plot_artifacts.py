@@ -1,0 +1,112 @@
+"""Where artifacts lie in a plot of error over latency or size, each with its name beside it: numbers for an SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mobile_matting_export.report.plot_trade_off import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    even_ticks,
+    log_ticks,
+    make_axes,
+)
+
+# below it lies the rounding of float32, which is no loss that anybody chose
+_LEAST_ERROR = 1e-6
+_RADIUS = 5
+# of the words in the plot, at 12 pixels: on the wide side, so that neighbours never touch
+_LETTER, _LINE = 6.6, 14
+# where a name is tried, the nearest first
+_LINES_AWAY = (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6, -7, -8)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One artifact: its cost and, where the cost varies, what most frames keep; its error, name, kind and words.
+
+    ``sure`` is whether the cost can be defended.
+    """
+
+    x: float
+    x_end: float
+    y: float
+    label: str
+    kind: str
+    sure: bool
+    told: str
+
+
+@dataclass(frozen=True)
+class _Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: _Box) -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+
+def plot_artifacts(spots: Sequence[Spot], words: Callable[[float], str]) -> dict[str, Any]:
+    """Geometry of one plot, x from 0, y logarithmic; names are moved until none lies on another.
+
+    Args:
+        spots: the artifacts, at least one.
+        words: writes a value of the x axis.
+    """
+    right = max(spot.x_end for spot in spots) * 1.08 or 1.0
+    top = max(*(spot.y for spot in spots), 10 * _LEAST_ERROR) * 2
+    bottom = max(min(spot.y for spot in spots) / 2, _LEAST_ERROR)
+    across, up = make_axes(right, bottom, top)
+    marks = [{"x": across(one.x), "end": across(one.x_end), "y": up(one.y)} for one in spots]
+    taken = [_Box(m["x"] - _RADIUS, m["y"] - _RADIUS, m["end"] + 2, m["y"] + _RADIUS) for m in marks]
+    taken.append(_Box(LEFT, HEIGHT - BOTTOM - 1, WIDTH - RIGHT, HEIGHT - BOTTOM + 1))  # the axis is no place for words
+    names: list[dict[str, Any]] = [{}] * len(spots)
+    # from the right: a name stands right of its mark where there is room, so those further left find theirs left
+    for index in sorted(range(len(spots)), key=lambda index: -spots[index].x):
+        names[index], box = _place(spots[index].label, marks[index], taken)
+        taken.append(box)
+    return {
+        "marks": [
+            mark | {"name": name, "label": spot.label, "kind": spot.kind, "sure": spot.sure, "told": spot.told}
+            for spot, mark, name in zip(spots, marks, names, strict=True)
+        ],
+        "across": [{"x": across(value), "words": words(value)} for value in even_ticks(right)],
+        "up": [{"y": up(value), "words": f"{value:g}"} for value in log_ticks(bottom, top)],
+        "cut": any(spot.y < bottom for spot in spots),
+    }
+
+
+def _place(label: str, mark: dict[str, float], taken: Sequence[_Box]) -> tuple[dict[str, Any], _Box]:
+    """Beside the mark, or above or below it, as near as is free and within the frame; ``far`` names need a line to it.
+
+    Where nothing is free it stands beside the mark, over what is there.
+    """
+    width = _LETTER * len(label)
+    x, beside = mark["x"], max(mark["end"], mark["x"] + _RADIUS) + 5
+    first = None
+    for lines in _LINES_AWAY:
+        middle = mark["y"] + lines * _LINE
+        near = (beside, x - _RADIUS - 5) if lines == 0 else (x - _RADIUS, x + _RADIUS)
+        for side, left in (("start", near[0]), ("end", near[1] - width), ("start", WIDTH - width)):
+            box = _Box(left, middle - _LINE / 2, left + width, middle + _LINE / 2)
+            name = {
+                "x": round(left if side == "start" else left + width, 1),
+                "y": round(middle + 4, 1),
+                "side": side,
+                "far": abs(lines) > 1,
+            }
+            first = first or (name, box)
+            within = box.left >= LEFT and box.right <= WIDTH and box.top >= 0 and middle <= HEIGHT - BOTTOM
+            if within and not any(box.meets(other) for other in taken):
+                return name, box
+    assert first is not None
+    return first
