@@ -86,7 +86,8 @@ class Wire:
                 f"no adb server answers at {server} ({error.strerror or error}): `adb start-server` starts one here; "
                 "on another computer `adb -a nodaemon server` does"
             ) from None
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small writes, each waited for
+        with contextlib.suppress(OSError):  # a server that hung up at once shows at the first read
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small writes, each waited for
 
     def close(self) -> None:
         """Hang up: the device's daemon then hangs up on the command."""

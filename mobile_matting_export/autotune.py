@@ -12,7 +12,7 @@ import hashlib
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from mobile_matting_export.targets import Target
 Build = Callable[[Target, Path], tuple[Path, ...] | None]
 """(row, folder) -> files made and verified there; None where they miss the limits of the row."""
 
-Time = Callable[[Target, Sequence[tuple[Path, ...]]], list[list[float]]]
-"""(row, files of each form) -> milliseconds of each form, one a round; see ``time_forms.FormTimer``."""
+Time = Callable[[Target, Mapping[str, tuple[Path, ...]]], Mapping[str, Sequence[float]]]
+"""(row, form -> files) -> milliseconds of each form, one a round; what cannot run there is missing. The first two
+forms are the row's own."""
 
 _LIST = "autotune.json"
 
@@ -122,20 +123,25 @@ class _Tuner:
         return self.build(row, place)
 
     def _compare(self, row: Target, choice: Choice, forms: dict[str, tuple[Path, ...]]) -> dict[str, Any]:
-        own, twin, *others = self.time(row, [forms[choice.own], *forms.values()])
+        again = f"{choice.own}, loaded again"
+        times = self.time(row, {choice.own: forms[choice.own], again: forms[choice.own], **forms})
+        own, twin = times[choice.own], times[again]
         noise = abs(float(np.log(own).mean() - np.log(twin).mean()))
-        entries, taken = [{"form": choice.own, "ms": _rounded(statistics.median(own))}], choice.own
-        fastest = 1.0
-        for form, times in zip(list(forms)[1:], others, strict=True):
-            (value, low, high), (_, _, of_twin) = _ratio(times, own), _ratio(times, twin)
-            entries.append(
-                {"form": form, "ms": _rounded(statistics.median(times)), "ratio": value, "low": low, "high": high}
-            )
+        entries: list[dict[str, Any]] = [{"form": choice.own, "ms": _rounded(statistics.median(own))}]
+        taken, fastest = choice.own, 1.0
+        for form in [form for form in forms if form != choice.own]:
+            if form not in times:
+                entries.append({"form": form, "ms": None})
+                continue
+            (value, low, high), (_, _, of_twin) = _ratio(times[form], own), _ratio(times[form], twin)
+            ms = _rounded(statistics.median(times[form]))
+            entries.append({"form": form, "ms": ms, "ratio": value, "low": low, "high": high})
             if max(high, of_twin) < 1 and value < min(fastest, float(np.exp(-noise))):
                 taken, fastest = form, value
-        shown = ", ".join(f"{e['form']} {e['ratio']} ({e['low']}-{e['high']})" for e in entries[1:])
+        shown = ", ".join(f"{e['form']} {e['ratio']} ({e['low']}-{e['high']})" for e in entries if "ratio" in e)
         said = f"{choice.own} stays, no other is faster beyond noise" if taken == choice.own else f"{taken} is taken"
-        self.announce(Part(f"autotune {row.name}, {choice.name}: {shown} of the time of {choice.own}; {said}"))
+        measured = f"{shown} of the time of {choice.own}; " if shown else ""
+        self.announce(Part(f"autotune {row.name}, {choice.name}: {measured}{said}"))
         return {
             "choice": choice.name,
             "by": "timed",

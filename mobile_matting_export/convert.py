@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from mobile_matting_export.require_acceleration import require_gpu
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.second_opinion import require_onnx2tf
 from mobile_matting_export.targets import Limits, Target, choose_precision, require_input
-from mobile_matting_export.time_forms import Contest
+from mobile_matting_export.time_forms import FormsToTime
 from mobile_matting_export.vary_int8 import require_fitting
 
 
@@ -136,27 +136,26 @@ def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precisi
 
     def build(row: Target, folder: Path) -> tuple[Path, ...] | None:
         files = lower_target(prepared, cache, row, precision, folder, "form")
-        if not _stays_on_accelerator(row, files, job):
+        try:
+            _require_accelerator(row, files, job)
+        except ConversionError:
             return None
         verdict, _ = _judge(row, precision, files, prepared.cases, limits, prepared.announce)
         return files if verdict.passed else None
 
-    def time(row: Target, forms: Sequence[tuple[Path, ...]]) -> list[list[float]]:
+    def time(row: Target, forms: Mapping[str, tuple[Path, ...]]) -> dict[str, list[float]]:
         ends = describe_inputs(network, row), describe_outputs(network, row)
         macs = count_macs(prepared.for_target(row)[0])
-        return timer.time(Contest(row, precision, forms, prepared.cases[0].inputs, *ends, macs), prepared.announce)
+        return timer.time(FormsToTime(row, precision, forms, prepared.cases[0], *ends, macs), prepared.announce)
 
     state = digest(prepared.state, precision, job.backend, repr(limits), pictures_state(job.images), timer.where)
     return autotune(target, state, build, time, timer.unit, job.cache, prepared.announce)
 
 
-def _stays_on_accelerator(row: Target, files: tuple[Path, ...], job: Job) -> bool:
-    if row.name == "tflite-gpu" and job.fallback == "refuse":
-        try:
-            require_gpu(files[0])
-        except ConversionError:
-            return False
-    return True
+def _require_accelerator(target: Target, files: tuple[Path, ...], job: Job) -> None:
+    """Refuse files of which an operation would leave the GPU, where its delegates' rules are known."""
+    if target.name == "tflite-gpu" and job.fallback == "refuse":
+        require_gpu(files[0])
 
 
 def _make_int8(prepared: Prepared, cache: ResultCache | None, target: Target, folder: Path, stem: str) -> Int8File:
@@ -189,8 +188,7 @@ def _fill(
     else:
         files, target = int8.files, int8.target
         module, ledger = prepared.for_target(target)
-    if target.name == "tflite-gpu" and job.fallback == "refuse":
-        require_gpu(files[0])
+    _require_accelerator(target, files, job)
     backend = job.backend if target.format.name == "tflite" else target.format.name
     lowered = Lowered(target, precision, backend, prepared.graph, module, ledger, files)
     announce(f"verifying {target.name} {precision} on {len(cases)} pictures")

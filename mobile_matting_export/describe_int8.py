@@ -33,6 +33,7 @@ def describe_int8(made: Int8File, calibration: Calibration, budget: Budget, stab
         "ranges": made.recipe.method,
         "equalized": made.recipe.equalize,
         "biases_corrected": made.recipe.correct_biases,
+        "rounding": made.recipe.rounding,
         "tuned": None if made.tuned is None else asdict(made.tuned),
         "calibration": {
             "source": calibration.source,

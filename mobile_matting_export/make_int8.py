@@ -17,6 +17,7 @@ from mobile_matting_export.int8_wish import Int8Wish
 from mobile_matting_export.network import LoadedNetwork
 from mobile_matting_export.quantization.judge_plan import PlanJudge
 from mobile_matting_export.quantization.recipe import Recipe, find_layers
+from mobile_matting_export.quantization.rounding import Rounding
 from mobile_matting_export.quantization.score import Score
 from mobile_matting_export.quantization.search_budget import Found, search_budget
 from mobile_matting_export.quantization.tune_weights import Tuned, tune_by_steps, tune_for_minutes
@@ -100,7 +101,7 @@ def make_int8(
                     Part("warning: these are not the calibration pictures of the recipe: the file will not be the same")
                 )
             workshop = make_workshop(_tool_of(wish.recipe, tools, target))
-            ((variant,),) = make_variants(target, wish, workshop)
+            ((variant,),) = make_variants(target, wish, workshop, wish.recipe.rounding)
             if wish.recipe.tune_steps:
                 variant = workshop.tuned(variant, functools.partial(tune_by_steps, steps=wish.recipe.tune_steps))
             found = _replay(variant, wish, wish.recipe)
@@ -122,6 +123,7 @@ def make_int8(
             str(wish.budget),
             variant.tuned.steps if variant.tuned else 0,
             wish.wanted_io,
+            variant.rounding,
         )
     return Int8File(files, variant.target, recipe, judge, found, full, variant.tuned)
 
@@ -129,12 +131,13 @@ def make_int8(
 def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tuple[Variant, Found]:
     """The plan with most of the multiply-accumulates in int8, over the format's ways to compute in int8.
 
-    Others than the usual way are tried where its plan leaves much in float.
+    Others than the usual way are tried where its plan leaves much in float; so is another rounding of the weights.
     """
     best: tuple[float, Variant, Found] | None = None
     reached = []
-    for workshop in workshops:
-        variant = _choose_variant(make_variants(target, wish, workshop), wish, workshop)
+    ways = [(workshop, rounding) for workshop in workshops for rounding in _roundings(workshop)]
+    for workshop, rounding in ways:
+        variant = _choose_variant(make_variants(target, wish, workshop, rounding), wish, workshop)
         if variant is None:
             continue
         found = search_budget(variant.judge, wish.budget, variant.floats, workshop.announce)
@@ -144,10 +147,10 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
             best = share, variant, found
         if share >= _GOOD_SHARE:
             break
-        if workshop is not workshops[-1]:
+        if (workshop, rounding) != ways[-1]:
             left = f"{100 * (1 - share):.0f} % of the multiply-accumulates stay float"
             more = "trying another way, and taking the one that leaves less"
-            workshop.announce(Part(f"int8, {workshop.tool.name}: {left}; {more}"))
+            workshop.announce(Part(f"int8, {describe_variant(variant)}: {left}; {more}"))
     if not reached:
         raise ConversionError("no int8 file of this network can be made with all layers in int8; use --precision fp16")
     if best is None:
@@ -157,6 +160,14 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
             "output path."
         )
     return best[1], best[2]
+
+
+def _roundings(workshop: Workshop) -> tuple[Rounding, ...]:
+    """To the nearest first: what stays float is then as it was.
+
+    Feedback serves convolutions without groups, where ncnn has nearly all of its int8 arithmetic.
+    """
+    return ("nearest", "error_feedback") if workshop.tool.arithmetic == "convolutions" else ("nearest",)
 
 
 def _describe_miss(variant: Variant, found: Found | None, share: float) -> str:
@@ -174,7 +185,8 @@ def _describe_miss(variant: Variant, found: Found | None, share: float) -> str:
 def _choose_variant(forms: Iterator[tuple[Variant, ...]], wish: Int8Wish, workshop: Workshop) -> Variant | None:
     """The variant that uses least of the budget with all layers in int8, tuned where that is wanted and helps.
 
-    Where one of the plain graph holds the budget the equalized graph is not made.
+    Tuning rounds weights itself: rounded by error feedback they are not tuned. Where one of the plain graph holds the
+    budget the equalized graph is not made.
     """
     budget, announce = wish.budget, workshop.announce
     best: tuple[float, Variant] | None = None
@@ -189,7 +201,7 @@ def _choose_variant(forms: Iterator[tuple[Variant, ...]], wish: Int8Wish, worksh
                 best = strain, variant
         if best is not None and best[0] <= 1:
             break
-    if best is None or wish.tune_minutes is None:
+    if best is None or wish.tune_minutes is None or best[1].rounding != "nearest":
         return None if best is None else best[1]
     tuned = workshop.tuned(best[1], functools.partial(tune_for_minutes, minutes=wish.tune_minutes))
     score = tuned.judge.score(tuned.floats)

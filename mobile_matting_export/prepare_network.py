@@ -67,7 +67,9 @@ class Prepared:
         if row not in self.done:
             probes = [tuple(torch.from_numpy(v) for v in case.inputs.values()) for case in self.cases[:PROBES]]
             start, done = self._longest_head(row)
-            self.announce(f"rewriting for {target.name}")
+            said = f"rewriting for {target.name}"
+            # other forms of a row are tried within a step
+            self.announce(said if row in [each.rewrites for each in self.job.targets] else Part(said))
             graph, steps = apply_rewrites(start, row[len(done) :], probes)
             before = done[-1].total_error if done else 0.0
             self.done[row] = graph, (*done, *(replace(s, total_error=before + s.total_error) for s in steps))

@@ -11,6 +11,7 @@ from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.one_thread import one_thread
 from mobile_matting_export.parity import Case, judge_files
 from mobile_matting_export.quantization.score import Score, score_mattes
+from mobile_matting_export.read_facts import read_facts
 from mobile_matting_export.targets import Limits, find_target
 
 
@@ -38,11 +39,12 @@ def score_artifact(artifact: Artifact, cases: Sequence[Case]) -> Scored:
 
     Raises:
         QualityError: its alpha has another shape, or lies outside [0, 1].
+        UsageError: the manifest lacks a field or names no known target, or the runtime refuses the files.
+        ConversionError: the runtime is missing, or its device failed.
     """
-    manifest = artifact.manifest
-    limits = Limits(manifest["parity"]["limits"]["max_abs"], manifest["parity"]["limits"]["mad"])
-    file_format = find_target(manifest["target"]).format
-    verdict, mattes = judge_files(file_format, artifact.files, manifest["mode"], cases, limits)
+    facts = read_facts(artifact)
+    file_format = find_target(facts.target).format
+    verdict, mattes = judge_files(file_format, artifact.files, facts.mode, cases, Limits(*facts.limits))
     score = score_mattes([case.name for case in cases], [case.alpha for case in cases], mattes)
     worst, matte = next(pair for pair in zip(cases, mattes, strict=True) if pair[0].name == score.worst)
     return Scored(score, len(cases), verdict.device, worst, matte)

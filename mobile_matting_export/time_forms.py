@@ -14,23 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.errors import UsageError
+from mobile_matting_export.parity import Case
 from mobile_matting_export.targets import Target
 from mobile_matting_export.time_in_rounds import time_in_rounds
 
 
 @dataclass(frozen=True)
-class Contest:
+class FormsToTime:
     """Forms of one network that are to be timed, as files.
 
     Attributes:
         target: whose format opens the files.
         precision: of all of them.
-        forms: files of each form.
-        frame: input name -> float32 1xCxHxW.
+        forms: name -> files.
+        case: the frame to time, with the network's alpha of it.
         inputs: what the files take, as a manifest describes it.
         outputs: what they give, likewise.
         macs: multiply-accumulates of one frame.
@@ -38,8 +37,8 @@ class Contest:
 
     target: Target
     precision: str
-    forms: Sequence[tuple[Path, ...]]
-    frame: Mapping[str, np.ndarray]
+    forms: Mapping[str, tuple[Path, ...]]
+    case: Case
     inputs: Sequence[Mapping[str, Any]]
     outputs: Sequence[Mapping[str, Any]]
     macs: int
@@ -49,40 +48,41 @@ class Contest:
 class FormTimer:
     """What times forms: ``time`` gives milliseconds of each form, one a round; rounds are comparable.
 
-    ``where`` names the machine and how it is asked, for the cache and the manifest; empty for this computer, which
-    the cache knows. ``unit`` says what the milliseconds are of.
+    A form that cannot run there, or computes another matte there, is missing from what it gives. ``where`` says what
+    machine it is and how it is asked, as text for the cache; empty for this computer, which the cache knows. ``unit``
+    says what the milliseconds are of.
     """
 
     where: str
     unit: str
-    time: Callable[[Contest, Announce], list[list[float]]]
+    time: Callable[[FormsToTime, Announce], dict[str, list[float]]]
 
 
 _LOADS = 4
 _ROUNDS = 6  # of each load
 
 
-def time_forms_here(contest: Contest, announce: Announce) -> list[list[float]]:
+def time_forms_here(asked: FormsToTime, announce: Announce) -> dict[str, list[float]]:
     """Milliseconds of process CPU time of each form for one frame, one a round; the row must be one for CPUs."""
-    target, forms = contest.target, contest.forms
+    target, names = asked.target, list(asked.forms)
     shuffle = random.Random(0).shuffle
-    taken: list[list[float]] = [[] for _ in forms]
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for load in range(_LOADS):
-        announce(Part(f"timing {len(forms)} loads of forms in turns", load, _LOADS))
+        announce(Part(f"timing {', '.join(names)} in turns", load, _LOADS))
         with contextlib.ExitStack() as opened:
-            order = list(range(len(forms)))
+            order = list(names)
             shuffle(order)  # who is loaded first gets the memory that lies best
             sessions = {}
-            for index in order:
-                session = target.format.open(forms[index], target.accelerator)
-                sessions[index] = opened.enter_context(contextlib.closing(session))
-            calls = [functools.partial(sessions[index].run, contest.frame) for index in range(len(forms))]
-            for times, more in zip(taken, time_in_rounds(calls, _ROUNDS, shuffle), strict=True):
-                times.extend(more)
+            for name in order:
+                session = target.format.open(asked.forms[name], target.accelerator)
+                sessions[name] = opened.enter_context(contextlib.closing(session))
+            calls = [functools.partial(sessions[name].run, asked.case.inputs) for name in names]
+            for name, more in zip(names, time_in_rounds(calls, _ROUNDS, shuffle), strict=True):
+                taken[name].extend(more)
     return taken
 
 
-HERE = FormTimer("", "ms of process CPU time for a frame, one thread", time_forms_here)
+HOST_TIMER = FormTimer("", "ms of process CPU time for a frame, one thread", time_forms_here)
 
 
 def require_cpu(target: Target) -> None:

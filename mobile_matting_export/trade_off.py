@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.quantization.budget import Budget
+from mobile_matting_export.read_facts import ArtifactFacts, read_facts
 
 if TYPE_CHECKING:  # only named here; it brings the whole toolchain
     from mobile_matting_export.score_artifact import Scored
 
-# of the manifest's quantization
-_INT8 = ("budget", "held_out", "macs_int8", "points")
+P90_MEANS = {
+    "frames": "p50: the median over launches of each one's median frame. p90: what 90 % of the frames keep, as the "
+    "middle launch has it.",
+    "launches": "Of launches: the runner does not tell what 90 % of a launch's frames keep. p50 and p90 are there the "
+    "median and the 90th percentile over the launches, each one's mean frame (or its median, where the runner tells "
+    "it).",
+}
+"""``Latency.p90_of`` -> what p50 and p90 then are."""
 
 
 @dataclass(frozen=True)
 class Latency:
     """Of one artifact on one device, milliseconds a frame; None where no launch gave a time.
 
-    ``on`` is what did the work, ``cpu x4``; ``doubts`` say why the time cannot be defended, none where it can.
+    ``on`` is what did the work, ``cpu x4``. ``p90_of`` is ``frames`` where p90 is what 90 % of the frames keep, and
+    ``launches`` where the runner told nothing of them, see ``P90_MEANS``. ``doubts`` say why the time cannot be
+    defended as this artifact's, none where it can.
     """
 
     p50: float | None
     p90: float | None
     on: str
+    p90_of: str = "frames"
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Clocked:
-    """One bench report's part: ``latencies`` are in the order of the artifacts, None for what it did not measure.
+class DeviceLatencies:
+    """What one bench report says of the artifacts: ``latencies`` in their order, None for what it did not measure.
 
     ``source`` is its file, or says that it was measured just now; ``remarks`` are the report's own warnings.
     """
@@ -46,47 +56,59 @@ class Clocked:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An artifact under a short name; ``scored`` is None where the original network is not at hand, ``why`` says so."""
+class ArtifactRow:
+    """An artifact under a short name; ``scored`` is None where it could not be compared, ``why`` says so."""
 
     label: str
     artifact: Artifact
     scored: Scored | None
     why: str = ""
 
-    @property
-    def bytes(self) -> int:
-        """Of its model files."""
-        return sum(file["bytes"] for file in self.artifact.manifest["files"])
+    @cached_property
+    def facts(self) -> ArtifactFacts:
+        """Of its manifest."""
+        return read_facts(self.artifact)
 
 
 @dataclass(frozen=True)
 class TradeOff:
-    """All artifacts of ``network``, and a ``Clocked`` for each report."""
+    """All artifacts of ``network``, and what each report says of their latency."""
 
     network: str
-    entries: tuple[Entry, ...]
-    clocked: tuple[Clocked, ...]
+    rows: tuple[ArtifactRow, ...]
+    devices: tuple[DeviceLatencies, ...]
+
+    @property
+    def device_names(self) -> list[str]:
+        """In the order of ``devices``; two reports of one device are told apart by their source."""
+        names = [one.device for one in self.devices]
+        return [f"{one.device} ({one.source})" if names.count(one.device) > 1 else one.device for one in self.devices]
+
+    @property
+    def p90_of(self) -> set[str]:
+        """Of which kinds the latencies are: ``frames``, ``launches``, both, or none where nothing was timed."""
+        timed = [one for device in self.devices for one in device.latencies if one is not None]
+        return {one.p90_of for one in timed if one.p90 is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
             "network": self.network,
-            "artifacts": [_describe(entry) for entry in self.entries],
-            "latency": [asdict(one) for one in self.clocked],
+            "artifacts": [_describe(row) for row in self.rows],
+            "latency": [asdict(one) for one in self.devices],
         }
 
 
-def _describe(entry: Entry) -> dict[str, Any]:
-    manifest, scored = entry.artifact.manifest, entry.scored
-    found = manifest.get("quantization")
+def _describe(row: ArtifactRow) -> dict[str, Any]:
+    facts, scored = row.facts, row.scored
     return {
-        "artifact": str(entry.artifact.folder),
-        "label": entry.label,
-        "target": manifest["target"],
-        "precision": manifest["precision"],
-        "files": manifest["files"],
-        "bytes": entry.bytes,
+        "artifact": str(row.artifact.folder),
+        "label": row.label,
+        "target": facts.target,
+        "precision": facts.precision,
+        "accelerator": facts.accelerator,
+        "files": row.artifact.manifest["files"],
+        "bytes": facts.bytes,
         "error": None
         if scored is None
         else {
@@ -94,9 +116,9 @@ def _describe(entry: Entry) -> dict[str, Any]:
             "frames": scored.frames,
             "device": scored.device,
         },
-        "why_no_error": entry.why,
-        "parity": {name: manifest["parity"].get(name) for name in ("max_abs", "mad", "psnr_db", "worst")},
-        "int8": None if found is None else {name: found[name] for name in _INT8},
+        "why_no_error": row.why,
+        "parity": dict(facts.parity),
+        "int8": None if facts.int8 is None else dict(facts.int8.record),
     }
 
 
@@ -108,47 +130,38 @@ def require_one_network(artifacts: Sequence[Artifact]) -> str:
     """The name of the network that all were made from.
 
     Raises:
-        UsageError: two networks, or two trainings of one: no size or error of one says anything of the other.
+        UsageError: two networks, or two trainings of one: no size or error of one says anything of the other; or a
+            manifest lacks a field.
     """
     first, *others = artifacts
-    for other in others:
-        for of, key in (("networks", "name"), ("checkpoints", "checkpoint")):
-            one, two = (artifact.manifest["network"].get(key) for artifact in (first, other))
-            if key == "checkpoint":
-                one, two = (None if known is None else known["sha256"][:12] for known in (one, two))
-            if one != two:
+    one, *facts = (read_facts(artifact) for artifact in artifacts)
+    for other, two in zip(others, facts, strict=True):
+        for what, this, that in (
+            ("networks", one.network, two.network),
+            ("sources", one.source, two.source),
+            ("trainings (sha256 of the weights)", one.state_sha256[:12], two.state_sha256[:12]),
+        ):
+            if this != that:
                 raise UsageError(
-                    f"{first.folder} and {other.folder} are of two {of}, {one} and {two}: a trade-off is between "
+                    f"{first.folder} and {other.folder} are of two {what}, {this} and {that}: a trade-off is between "
                     "artifacts of one; name those"
                 )
-    return str(first.manifest["network"]["name"])
+    return one.network
 
 
 def label_artifacts(artifacts: Sequence[Artifact]) -> list[str]:
     """``tflite-cpu int8``, and behind it what tells those of one label apart: the input's size, budget, or folder."""
-    labels = [f"{one.manifest['target']} {one.manifest['precision']}" for one in artifacts]
-    for more in (_input_size, _budget, lambda one: str(one.folder)):
+    all_facts = [read_facts(one) for one in artifacts]
+    labels = [f"{facts.target} {facts.precision}" for facts in all_facts]
+    for words in (
+        [f"{facts.size[0]}x{facts.size[1]}" for facts in all_facts],
+        ["" if facts.int8 is None else facts.int8.budget for facts in all_facts],
+        [str(one.folder) for one in artifacts],
+    ):
         told: dict[str, set[str]] = {}
-        for label, one in zip(labels, artifacts, strict=True):
-            told.setdefault(label, set()).add(more(one))
+        for label, word in zip(labels, words, strict=True):
+            told.setdefault(label, set()).add(word)
         labels = [
-            f"{label} {more(one)}" if len(told[label]) > 1 else label
-            for label, one in zip(labels, artifacts, strict=True)
+            f"{label} {word}" if len(told[label]) > 1 else label for label, word in zip(labels, words, strict=True)
         ]
     return labels
-
-
-def describe_budget(manifest: Mapping[str, Any]) -> str:
-    """``mad_band=0.01,psnr=30``, empty for what is not int8."""
-    found = manifest.get("quantization")
-    return "" if found is None else str(Budget(found["budget"]))
-
-
-def _budget(artifact: Artifact) -> str:
-    return describe_budget(artifact.manifest)
-
-
-def _input_size(artifact: Artifact) -> str:
-    image = artifact.manifest["inputs"][0]
-    height, width = image["shape"][1:3] if image["layout"] == "NHWC" else image["shape"][2:4]
-    return f"{height}x{width}"

@@ -1,4 +1,4 @@
-"""The ways to make a network int8: kinds of ranges, channels equalized or not, weights tuned or not."""
+"""The ways to make a network int8: kinds of ranges, channels equalized or not, how weights are rounded, or tuned."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from mobile_matting_export.quantization.judge_plan import PlanJudge
 from mobile_matting_export.quantization.observe_once import observe_once
 from mobile_matting_export.quantization.ranges import Method
 from mobile_matting_export.quantization.recipe import Recipe
+from mobile_matting_export.quantization.round_by_error_feedback import round_by_error_feedback
+from mobile_matting_export.quantization.rounding import Rounding
 from mobile_matting_export.quantization.tune_weights import Tuned, Tuning
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.rewrites.equalize_channels import equalize_channels
@@ -45,7 +47,7 @@ _EQUALIZED_BY = 16
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to choose ranges, biases corrected or not, on a graph equalized or not, tuned or not.
+    """One way to choose ranges, biases corrected or not, on a graph equalized or not, rounded so or so, tuned or not.
 
     ``float_files`` is the sum of the fp32 files before they were tuned.
     """
@@ -57,6 +59,7 @@ class Variant:
     judge: PlanJudge
     floats: frozenset[str]
     float_files: str
+    rounding: Rounding
     tuned: Tuned | None = None
 
 
@@ -83,7 +86,12 @@ class Workshop:
         return [tuple(torch.from_numpy(value) for value in frame.values()) for frame in inputs]
 
     def make(
-        self, row: Target, methods: Sequence[Method], equalize: float, corrections: Sequence[bool]
+        self,
+        row: Target,
+        methods: Sequence[Method],
+        equalize: float,
+        corrections: Sequence[bool],
+        rounding: Rounding,
     ) -> tuple[Variant, ...]:
         """A variant of the row's graph for every kind of range, with and without corrected biases as asked."""
         tool, inputs = self.tool, [case.inputs for case in self.calibration.ranging]
@@ -101,14 +109,14 @@ class Workshop:
                 state = digest(sums_of(files), self.calibration.sha256, tool.name, method, str(corrected), self.io)
                 held_out = self.calibration.holdout
                 judge = PlanJudge(row.format, tool, files, layers, ranges, shift, held_out, state, self.cache, self.io)
-                found.append(Variant(row, method, equalize, corrected, judge, floats, sums_of(files)))
+                found.append(Variant(row, method, equalize, corrected, judge, floats, sums_of(files), rounding))
         return tuple(found)
 
     def tuned(self, variant: Variant, tune: Callable[..., Tuning]) -> Variant:
         """The variant with tuned weights; ``tune`` is ``tune_by_steps`` or ``tune_for_minutes``, its length given."""
         tuning = tune(self.frames, method=variant.method, arithmetic=self.tool.arithmetic, announce=self.announce)
         row = replace(variant.target, rewrites=(*variant.target.rewrites, tuning.rewrite))
-        (made,) = self.make(row, (variant.method,), variant.equalize, (variant.corrected,))
+        (made,) = self.make(row, (variant.method,), variant.equalize, (variant.corrected,), variant.rounding)
         return replace(made, tuned=tuning.tuned, float_files=variant.float_files)
 
 
@@ -117,9 +125,15 @@ def sums_of(files: Sequence[Path]) -> str:
     return digest(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
 
 
-def make_variants(target: Target, wish: Int8Wish, workshop: Workshop) -> Iterator[tuple[Variant, ...]]:
-    """The variants of the plain graph, then those of the equalized one, each form made when it is asked for."""
+def make_variants(
+    target: Target, wish: Int8Wish, workshop: Workshop, rounding: Rounding
+) -> Iterator[tuple[Variant, ...]]:
+    """The variants of the plain graph, then those of the equalized one, each form made when it is asked for.
+
+    A recipe says itself how weights are rounded.
+    """
     if wish.recipe is not None:
+        rounding = wish.recipe.rounding
         forms, methods, corrections = [wish.recipe.equalize], [wish.recipe.method], [wish.recipe.correct_biases]
     else:
         corrections = [False, True] if workshop.tool.correct_biases else [False]
@@ -130,7 +144,11 @@ def make_variants(target: Target, wish: Int8Wish, workshop: Workshop) -> Iterato
             workshop.announce(Part(f"giving channels like ranges, strength {equalize:g}"))
             by = equalize_channels(workshop.frames[:_EQUALIZED_BY], equalize)
             row = replace(target, rewrites=(*target.rewrites, by))
-        yield workshop.make(row, methods, equalize, corrections)
+        if rounding == "error_feedback":
+            workshop.announce(Part("rounding weights so that layers' outputs move least"))
+            by = round_by_error_feedback(workshop.frames)
+            row = replace(row, rewrites=(*row.rewrites, by))
+        yield workshop.make(row, methods, equalize, corrections, rounding)
 
 
 def require_fitting(recipe: Recipe, network: LoadedNetwork, target: Target) -> None:
@@ -155,4 +173,5 @@ def describe_variant(variant: Variant) -> str:
     tool = variant.judge.tool.name
     ranges = f", {variant.method} ranges" if variant.judge.ranges else ""
     biases = ", biases corrected" if variant.corrected else ""
-    return f"{tool}{ranges}{biases}{f', channels equalized by {variant.equalize:g}' if variant.equalize else ''}"
+    equalized = f", channels equalized by {variant.equalize:g}" if variant.equalize else ""
+    return f"{tool}{ranges}{biases}{equalized}{', rounded by error feedback' if variant.rounding != 'nearest' else ''}"

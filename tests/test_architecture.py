@@ -62,10 +62,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "parity": ("formats.format", "images", "network", "procedural_portraits", "targets", "errors"),
     "calibration": (*("images", "network", "parity", "procedural_portraits", "read_calibration_arrays", "errors"),),
     "read_calibration_arrays": ("network", "errors"),
-    "quantization": ("quantization", "errors"),
+    "quantization": ("announce", "quantization", "errors"),
     "quantization.fake_quantize": ("quantization", "graph"),
     "quantization.int8_student": ("quantization", "graph"),
-    "quantization.tune_weights": ("quantization", "rewrites.rewrite"),
+    "quantization.tune_weights": ("announce", "quantization", "rewrites.rewrite"),
     "quantization.round_by_error_feedback": ("quantization", "graph", "rewrites.rewrite"),
     "quantization.score": ("quantization", "metrics"),
     "quantization.judge_plan": ("quantization", "fingerprint", "formats.format", "parity", "result_cache", "errors"),
@@ -84,11 +84,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "artifact_key": ("fingerprint", "list_vulkan_drivers", "parity", "targets", "errors"),
     "int8_wish": ("quantization",),
     "vary_int8": (
+        "announce",
         "int8_wish",
         *("calibration", "fingerprint", "formats.format", "network", "quantization", "result_cache", "rewrites"),
         *("targets", "errors"),
     ),
     "make_int8": (
+        "announce",
         *(
             "calibration",
             "formats.format",
@@ -103,28 +105,32 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "choose_int8_ways",
     ),
     "job": ("int8_wish", "network", "quantization", "result_cache", "targets", "time_forms"),
-    "prepare_network": (*(*_PIPELINE, "artifact_key", "autotune", "calibration", "fingerprint", "job"),),
+    "prepare_network": (
+        "announce",
+        *(*_PIPELINE, "artifact_key", "autotune", "calibration", "fingerprint", "job"),
+    ),
     "lower_target": (
         *("formats.format", "lower_once", "prepare_network", "result_cache", "second_opinion", "targets"),
     ),
     "convert": (
+        "announce",
         *(*_PIPELINE, "describe_int8", "fingerprint", "job", "lower_target", "make_int8", "manifest"),
         *("predict_hazards", "prepare_network", "quantization", "report", "require_acceleration", "result_cache"),
         *("autotune", "blame", "choose_int8_ways", "collect_rarely", "second_opinion"),
         *("time_forms", "vary_int8"),
     ),
-    "autotune": ("bootstrap", "choices", "fingerprint", "result_cache", "targets", "errors"),
+    "autotune": ("announce", "bootstrap", "choices", "fingerprint", "result_cache", "targets", "errors"),
     "time_in_rounds": (),
-    "time_forms": ("targets", "time_in_rounds", "errors"),
+    "time_forms": ("announce", "parity", "targets", "time_in_rounds", "errors"),
     "blame": ("formats.format", "manifest", "network", "parity"),
     "matte": ("artifact", "composite", "formats.format", "images", "networks.spec", "targets", "errors"),
-    "verify": (*_PIPELINE, "bundled", "matte"),
+    "verify": ("announce", *_PIPELINE, "bundled", "matte"),
     "metrics": ("errors",),
     "bootstrap": (),
     "collect_rarely": (),
     "data_set": ("images", "errors"),
     "contestant": (*_PIPELINE, "formats.format", "images", "matte"),
-    "evaluate": ("bootstrap", "contestant", "data_set", "images", "metrics", "errors"),
+    "evaluate": ("announce", "bootstrap", "contestant", "data_set", "images", "metrics", "errors"),
     "write_evaluation": ("artifact", "evaluate", "report", "errors"),
     "report": (
         *("report", "composite", "images", "matte", "metrics", "networks.spec", "artifact", "parity", "errors"),
@@ -143,10 +149,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "networks.spec",
     ),
     "time_operations": ("formats.ncnn", "inspection"),
-    "score_artifact": ("artifact", "one_thread", "parity", "quantization.score", "targets", "errors"),
-    "trade_off": ("artifact", "quantization.budget", "score_artifact", "errors"),
+    "read_facts": ("artifact", "quantization.budget", "errors"),
+    "make_references": (
+        *("announce", "artifact", "images", "network", "one_thread", "parity", "read_facts", "verify", "errors"),
+    ),
+    "score_artifact": ("artifact", "one_thread", "parity", "quantization.score", "read_facts", "targets", "errors"),
+    "trade_off": ("artifact", "read_facts", "score_artifact", "errors"),
     "time_here": ("artifact", "images", "matte", "time_in_rounds"),
     "fit": (
+        "announce",
         *(*_PIPELINE, "contestant", "convert", "data_set", "evaluate", "images", "matte", "metrics"),
         *("result_cache", "time_here"),
     ),
@@ -200,9 +211,14 @@ def test_module_imports_only_the_layers_below_it(path: Path) -> None:
     inner = [name.removeprefix(PACKAGE).lstrip(".") for name in ours]
     assert module == "" or not any(_covers(("cli",), name) for name in inner if not module.startswith("cli"))
     # ``from package import __version__`` names the package itself, which costs nothing
-    allowed = (*ALLOWED[layer], "announce")  # words only: whatever takes long may say where it is
-    forbidden = [name for name in inner if name and layer != "cli" and not _covers(allowed, name)]
+    forbidden = [name for name in inner if name and layer != "cli" and not _covers(ALLOWED[layer], name)]
     assert not forbidden, f"{module} may not import {forbidden}"
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_row_is_of_something(name: str) -> None:
+    path = ROOT / PACKAGE / Path(*filter(None, name.split(".")))
+    assert path.is_dir() or path.with_suffix(".py").is_file()
 
 
 @pytest.mark.parametrize("path", _modules("android_bench"), ids=_dotted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Bench:
         self.timings = 0
         self.missing: set[tuple[Rewrite, ...]] = set()
         self.alike = False
+        self.refused: set[str] = set()
 
     def build(self, row: Target, folder: Path) -> tuple[Path, ...] | None:
         self.built.append(row.rewrites)
@@ -37,18 +38,19 @@ class Bench:
         file.write_text("same" if self.alike else repr([rewrite.name for rewrite in row.rewrites]))
         return None if row.rewrites in self.missing else (file,)
 
-    def time(self, row: Target, forms: Sequence[tuple[Path, ...]]) -> list[list[float]]:
+    def time(self, row: Target, forms: Mapping[str, tuple[Path, ...]]) -> dict[str, list[float]]:
         self.timings += 1
         by_text = {repr([rewrite.name for rewrite in key]): ms for key, ms in self.milliseconds.items()}
         # rounds differ by far more than forms do: all are slow together
         rounds = [1, 3, 1, 2, 1, 4, 1, 2]
-        return [
-            [
+        return {
+            name: [
                 by_text[file.read_text()] * slow * (1 + self.jitter * ((index + number) % 3))
                 for number, slow in enumerate(rounds)
             ]
-            for index, (file,) in enumerate(forms)
-        ]
+            for index, (name, (file,)) in enumerate(forms.items())
+            if name not in self.refused
+        }
 
 
 BOTH, PINNED, PADDED, NEITHER = (MERGE_PAD, PIN_UPSAMPLE), (PIN_UPSAMPLE,), (MERGE_PAD,), ()
@@ -97,6 +99,15 @@ def test_a_form_that_misses_its_limits_is_no_form() -> None:
 
     assert tuned.target == ROW
     assert [entry["choice"] for entry in tuned.record] == ["size"]
+
+
+def test_a_form_that_cannot_run_there_is_recorded_and_not_taken() -> None:
+    bench = Bench(TIMES)
+    bench.refused = {"apart"}
+    tuned = autotune(ROW, "state", bench.build, bench.time, "ms")
+
+    assert tuned.record[0]["taken"] == "merged"
+    assert tuned.record[0]["forms"][1] == {"form": "apart", "ms": None}
 
 
 def test_a_row_that_misses_its_limits_itself_is_left_to_the_conversion() -> None:

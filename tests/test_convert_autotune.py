@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mobile_matting_export.announce import Announce
+from mobile_matting_export.announce import Announce, Part
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.convert import Job, convert_network
+from mobile_matting_export.errors import ConversionError
 from mobile_matting_export.network import LoadedNetwork, load_network
 from mobile_matting_export.result_cache import ResultCache
 from mobile_matting_export.targets import find_target
-from mobile_matting_export.time_forms import Contest, FormTimer
+from mobile_matting_export.time_forms import FormsToTime, FormTimer
 
 pytestmark = pytest.mark.toolchain
 
@@ -23,14 +24,16 @@ class Clock:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, contest: Contest, announce: Announce) -> list[list[float]]:
+    def __call__(self, asked: FormsToTime, announce: Announce) -> dict[str, list[float]]:
         self.asked += 1
-        forms = contest.forms
-        assert contest.frame["image"].shape == (1, 3, 64, 64)
-        assert (contest.inputs[0]["shape"], contest.outputs[0]["name"]) == ([1, 3, 64, 64], "alpha")
-        assert all(file.is_file() for files in forms for file in files)
+        assert asked.case.inputs["image"].shape == (1, 3, 64, 64)
+        assert (asked.inputs[0]["shape"], asked.outputs[0]["name"]) == ([1, 3, 64, 64], "alpha")
+        assert all(file.is_file() for files in asked.forms.values() for file in files)
         # the first two are the same files
-        return [[10.0 - max(index, 1) + jitter for jitter in (0, 0.01, 0.02)] for index in range(len(forms))]
+        return {
+            name: [10.0 - max(index, 1) + jitter for jitter in (0, 0.01, 0.02)]
+            for index, name in enumerate(asked.forms)
+        }
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,32 @@ def test_counted_decisions_are_recorded_with_their_costs(network: LoadedNetwork,
     assert taken["net.newconvF1"] == ("counted", "joined")
     for made in step["decisions"]:
         assert made["costs"][made["taken"]] == min(made["costs"].values())
+
+
+def test_a_form_that_would_leave_the_gpu_is_no_form(
+    network: LoadedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse_all_but_the_own(path: Path) -> None:
+        asked.append(path.stem)
+        if len(asked) > 1 and path.stem == "form":
+            raise ConversionError("an operation would leave the GPU")
+
+    monkeypatch.setattr("mobile_matting_export.convert.require_gpu", refuse_all_but_the_own)
+    clock = Clock()
+    job = Job([find_target("tflite-gpu")], tmp_path, form_timer=FormTimer("a phone", "ms", clock))
+    (artifact,) = convert_network(network, job)
+
+    assert asked[0] == "form" and len(asked) >= 3  # the own form, another one, and what is written
+    assert (clock.asked, "autotune" in artifact.manifest) == (0, False)
+
+
+def test_forms_are_parts_of_a_step(network: LoadedNetwork, tmp_path: Path) -> None:
+    said: list[str] = []
+    job = Job([find_target("ncnn-cpu")], tmp_path, precision="fp32", form_timer=FormTimer("a clock", "ms", Clock()))
+    convert_network(network, job, said.append)
+
+    steps = [message for message in said if not isinstance(message, Part)]
+    assert [step.split()[0] for step in steps] == ["capturing", "rewriting", "lowering", "verifying", "writing"]
+    assert any("autotune ncnn-cpu" in message for message in said)

@@ -93,6 +93,32 @@ def test_tuning_is_replayed_by_the_steps_in_the_recipe(made: Path, nine_portrait
     assert [step["exact"] for step in said["rewrites"] if step["name"] == "tune_weights"] == [False]
 
 
+def test_rounding_by_error_feedback_is_replayed_to_the_byte_in_another_process(
+    made: Path, nine_portraits: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    said = (made / "recipe.toml").read_text().partition("\n[[keep_float]]")[0]
+    said = said.replace("tflite-cpu", "ncnn-cpu").replace('"dynamic"', '"static"').replace("mad=0.002", "mad=0.02")
+    files = {}
+    for rounding in ("nearest", "error_feedback", "error_feedback"):
+        recipe.write_text(said.replace('rounding = "nearest"', f'rounding = "{rounding}"'))
+        output = tmp_path / f"{rounding}{len(files)}"
+        words = ["convert", "ldn_fb", "-t", "ncnn-cpu", "-p", "int8", "--calibration", nine_portraits, "-o", output]
+        words += ["--recipe", recipe, "--cache", "off", "--quality-budget", "mad=0.02"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mobile_matting_export.cli.main", *map(str, words)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        files[output.name] = output / "ldn_fb" / "ncnn-cpu-int8"
+
+    nearest, first, again = (file_sha256(next(folder.glob("*.bin"))) for folder in files.values())
+    assert first == again != nearest
+    assert 'rounding = "error_feedback"' in (files["error_feedback1"] / "recipe.toml").read_text()
+    manifest = _manifest(files["error_feedback1"])
+    assert manifest["quantization"]["rounding"] == "error_feedback"
+    assert [step["exact"] for step in manifest["rewrites"] if step["name"] == "round_by_error_feedback"] == [False]
+
+
 def test_weights_are_tuned_for_so_many_minutes_and_kept_where_that_helps(nine_portraits: Path, tmp_path: Path) -> None:
     words = ("--calibration", nine_portraits, "--ranges", "minmax", "--quality-budget", "mad=0.02", "--tune", 0.05)
     done = _convert(*words, "-o", tmp_path)

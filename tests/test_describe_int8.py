@@ -78,7 +78,7 @@ def describe(found: Found) -> dict[str, Any]:
 def test_the_plan_says_which_layers_stay_float_and_what_that_is_of_the_network() -> None:
     described = describe(SEARCHED)
     assert (described["arithmetic"], described["ranges"], described["equalized"]) == ("operations", "mse", 0.75)
-    assert (described["biases_corrected"], described["tuned"]) == (True, None)
+    assert (described["biases_corrected"], described["rounding"], described["tuned"]) == (True, "nearest", None)
     assert described["calibration"] == {"source": "8 pictures", "frames": 6, "held_out": 2, "sha256": "e"}
     assert described["layers_int8"] == 2
     assert described["layers_float"] == [{"layer": "b@1", "module": "net.b", "kind": "CONV_2D", "weight_bytes": 400}]

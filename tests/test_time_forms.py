@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from mobile_matting_export.announce import Part
 from mobile_matting_export.cli.main import run
 from mobile_matting_export.errors import UsageError
+from mobile_matting_export.parity import Case
 from mobile_matting_export.targets import TARGETS, Target, find_target
-from mobile_matting_export.time_forms import Contest, require_cpu, time_forms_here
+from mobile_matting_export.time_forms import FormsToTime, require_cpu, time_forms_here
 
 FRAME = {"image": np.zeros((1, 3, 4, 4), np.float32)}
 
@@ -46,13 +48,17 @@ def test_times_are_those_of_each_form_whatever_the_order(tmp_path: Path, monkeyp
     monkeypatch.setattr(Session, "closed", [])
     target = find_target("onnx")
     row: Target = replace(target, format=replace(target.format, open=Session))
-    forms = []
+    forms = {}
     for name, milliseconds in (("short", 1), ("long", 3)):
         (tmp_path / name).write_text(str(milliseconds))
-        forms.append((tmp_path / name,))
+        forms[name] = (tmp_path / name,)
+    case = Case("frame", np.zeros((4, 4, 3), np.uint8), FRAME, np.zeros((1, 1, 4, 4), np.float32))
+    said: list[str] = []
 
-    short, long = time_forms_here(Contest(row, "fp32", forms, FRAME, (), (), 0), lambda message: None)
+    times = time_forms_here(FormsToTime(row, "fp32", forms, case, (), (), 0), said.append)
 
+    short, long = times["short"], times["long"]
+    assert all(isinstance(message, Part) for message in said) and said[0] == "timing short, long in turns"
     assert len(short) == len(long) >= 20
     assert min(short) >= 1 and min(long) >= 3
     assert np.median(short) < 2 < np.median(long)

@@ -14,19 +14,40 @@ from mobile_matting_export.errors import UsageError
 from mobile_matting_export.parity import Case
 from mobile_matting_export.quantization.score import Score
 from mobile_matting_export.score_artifact import Scored
-from mobile_matting_export.trade_off import Clocked, Entry, Latency, TradeOff, label_artifacts, require_one_network
+from mobile_matting_export.trade_off import (
+    ArtifactRow,
+    DeviceLatencies,
+    Latency,
+    TradeOff,
+    label_artifacts,
+    require_one_network,
+)
+
+
+def make_network(**changes: Any) -> dict[str, Any]:
+    checkpoint = {"file": "net.pt", "sha256": "c" * 64}
+    head = {"kind": "sigmoid", "foreground": 1}
+    made = {"name": "net", "source": "net", "head": head, "state_sha256": "5" * 64, "checkpoint": checkpoint}
+    return made | changes
+
+
+def make_int8(**changes: Any) -> dict[str, Any]:
+    return {"budget": {"mad_band": 0.01}, "held_out": {"used": 0.8}, "macs_int8": 0.9, "points": []} | changes
 
 
 def make_artifact(folder: str, size: int = 64, **changes: Any) -> Artifact:
     image: dict[str, Any] = {"name": "image", "shape": [1, size, 48, 3], "layout": "NHWC", "dtype": "float32"}
     image |= {"color": "RGB", "mean": [0, 0, 0], "scale": [1, 1, 1], "resize": "stretch", "fill": 0}
     manifest = {
-        "network": {"name": "net", "checkpoint": {"file": "net.pt", "sha256": "c" * 64}},
+        "network": make_network(),
         "target": "tflite-cpu",
         "precision": "fp32",
+        "accelerator": "cpu",
+        "mode": "cpu",
         "inputs": [image],
         "files": [{"path": "net.tflite", "bytes": 400_000, "sha256": "a" * 64}],
-        "parity": {"max_abs": 1e-6, "mad": 1e-7, "psnr_db": None, "worst": "first.jpg"},
+        "parity": {"max_abs": 1e-6, "mad": 1e-7, "psnr_db": None, "worst": "first.jpg"}
+        | {"limits": {"max_abs": 1e-3, "mad": 1e-4}},
     }
     return Artifact(Path(folder), manifest | changes)
 
@@ -46,7 +67,8 @@ def test_a_label_says_no_more_than_tells_artifacts_apart() -> None:
     twice = label_artifacts([one, make_artifact("build/c"), other])
     assert twice == ["tflite-cpu fp32 build/a", "tflite-cpu fp32 build/c", "tflite-cpu int8"]
     budgets = [
-        make_artifact("build/d", quantization={"budget": {"mad_band": limit, "psnr": 30}}) for limit in (0.01, 0.002)
+        make_artifact("build/d", quantization=make_int8(budget={"mad_band": limit, "psnr": 30}))
+        for limit in (0.01, 0.002)
     ]
     assert label_artifacts(budgets) == [
         "tflite-cpu fp32 mad_band=0.01,psnr=30",
@@ -58,22 +80,52 @@ def test_other_networks_and_other_weights_are_refused() -> None:
     one = make_artifact("build/a")
     assert require_one_network([one, make_artifact("build/b", precision="int8")]) == "net"
     with pytest.raises(UsageError, match=r"build/a and build/b are of two networks, net and mmnet"):
-        require_one_network([one, make_artifact("build/b", network={"name": "mmnet", "checkpoint": None})])
-    with pytest.raises(UsageError, match=r"two checkpoints, cccccccccccc and None"):
-        require_one_network([one, make_artifact("build/b", network={"name": "net", "checkpoint": None})])
+        require_one_network([one, make_artifact("build/b", network=make_network(name="mmnet"))])
+    with pytest.raises(UsageError, match=r"two sources, /.*/one\.py:build and /.*/two\.py:build"):
+        mine, other = (make_network(source=f"{name}.py:build") for name in ("one", "two"))
+        require_one_network([make_artifact("build/a", network=mine), make_artifact("build/b", network=other)])
+
+
+@pytest.mark.parametrize(
+    "checkpoint", [None, {"file": "net.pt", "sha256": "c" * 64}], ids=["of a callable", "of a file"]
+)
+def test_weights_are_told_apart_by_their_tensors_whatever_file_they_came_from(
+    checkpoint: dict[str, str] | None,
+) -> None:
+    one = make_artifact("build/a", network=make_network(checkpoint=checkpoint))
+    again = make_network(checkpoint={"file": "copy.pt", "sha256": "d" * 64})
+    assert require_one_network([one, make_artifact("build/b", network=again)]) == "net"
+    other = make_network(checkpoint=checkpoint, state_sha256="6" * 64)
+    with pytest.raises(UsageError, match=r"two trainings .*, 555555555555 and 666666666666"):
+        require_one_network([one, make_artifact("build/b", network=other)])
+
+
+def test_one_file_under_two_paths_is_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = ("mine.py:build", f"{tmp_path}/mine.py:build", "./mine.py:build")
+    made = [make_artifact(f"build/{number}", network=make_network(source=one)) for number, one in enumerate(sources)]
+    assert require_one_network(made) == "net"
 
 
 def test_the_values_are_plain_and_infinities_are_none() -> None:
-    found = {"budget": {"mad_band": 0.01}, "held_out": {"mad_band": 0.008}, "macs_int8": 0.9, "points": []}
+    found = make_int8()
     int8 = make_artifact("build/b", precision="int8", quantization=found | {"layers": ["many"]})
-    entries = (
-        Entry("fp32", make_artifact("build/a"), None, "no weights"),
-        Entry("int8", int8, make_scored(float("inf"))),
+    rows = (
+        ArtifactRow("fp32", make_artifact("build/a"), None, "no weights"),
+        ArtifactRow("int8", int8, make_scored(float("inf"))),
     )
-    clocked = Clocked("host", "b.json", "", (None, Latency(10.0, 11.0, "cpu x1", ("busy",))))
-    told = json.loads(json.dumps(TradeOff("net", entries, (clocked,)).as_dict(), allow_nan=False))
+    host = DeviceLatencies("host", "b.json", "", (None, Latency(10.0, 11.0, "cpu x1", "launches", ("busy",))))
+    told = json.loads(json.dumps(TradeOff("net", rows, (host,)).as_dict(), allow_nan=False))
     first, second = told["artifacts"]
     assert (first["error"], first["why_no_error"], first["int8"], first["bytes"]) == (None, "no weights", None, 400_000)
     assert second["error"]["mad_band"] is None and second["error"]["worst"] == "<first>.jpg"
     assert second["int8"] == found
-    assert told["latency"][0]["latencies"] == [None, {"p50": 10.0, "p90": 11.0, "on": "cpu x1", "doubts": ["busy"]}]
+    timed = {"p50": 10.0, "p90": 11.0, "on": "cpu x1", "p90_of": "launches", "doubts": ["busy"]}
+    assert told["latency"][0]["latencies"] == [None, timed]
+    assert second["error"]["device"] == "cpu (XNNPACK)" and second["accelerator"] == "cpu"
+
+
+def test_two_reports_of_one_device_are_told_apart_by_their_source() -> None:
+    one, other, two = (DeviceLatencies(name, f"{name}{n}.json", "", ()) for n, name in enumerate("aba"))
+    assert TradeOff("net", (), (one, other)).device_names == ["a", "b"]
+    assert TradeOff("net", (), (one, other, two)).device_names == ["a (a0.json)", "b", "a (a2.json)"]

@@ -18,6 +18,7 @@ from mobile_matting_export.cli.stop import raise_if_stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.progress import TaskID
 
 
 _MOST_LINES = 40
@@ -86,7 +87,7 @@ def _lines(total: int) -> Callable[[str], None]:
 
     def announce(message: str) -> None:
         nonlocal count
-        if isinstance(message, Part):  # who announces them keeps them few
+        if isinstance(message, Part):
             click.echo(message, err=True)
             return
         count += 1
@@ -99,38 +100,33 @@ def _lines(total: int) -> Callable[[str], None]:
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.description}", markup=False),  # paths may hold brackets
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=total)
-        part = progress.add_task("", total=None, visible=False)
-        begun = False
+        step = progress.add_task("starting", total=total, count=f"0/{total}")
+        parts: list[TaskID] = []
+        begun = 0
 
         def announce(message: str) -> None:
             nonlocal begun
+            while parts:
+                progress.remove_task(parts.pop())
             if message.startswith("warning: "):
                 progress.console.print(message, markup=False, highlight=False)  # the bar goes, this stays
-            if isinstance(message, Part):
-                # without a total the bar moves to and fro; a step that knows its parts fills it
-                progress.update(part, description=message, completed=message.done, total=message.total, visible=True)
-                return
-            progress.update(part, visible=False)
-            progress.update(task, description=message, advance=1 if begun else 0)
-            begun = True
+            elif isinstance(message, Part):
+                # without a total its bar moves to and fro
+                count = "" if message.total is None else f"{message.done}/{message.total}"
+                parts.append(progress.add_task(message, total=message.total, completed=message.done, count=count))
+            else:
+                progress.update(step, description=message, completed=begun, count=f"{begun}/{total}")
+                begun += 1
 
         yield announce
 

@@ -143,8 +143,8 @@ DEFAULT_NETWORK = "mmnet"
 )
 @click.option(
     "--device",
-    envvar="MMEXPORT_DEVICE",
-    help="Where --autotune times: a phone's serial as `adb devices` has it; default: host, this computer.",
+    help="Where --autotune times: a phone's serial as `adb devices` has it (with a runner, see `mmexport runners`); "
+    "default: host, this computer, for CPU targets.",
 )
 @click.option("--force", is_flag=True, help="Replace output folders that mmexport did not make.")
 @output_options
@@ -210,7 +210,8 @@ def convert(
     names = [name.strip() for given in target for name in given.split(",")]
     rows = tuple(slimmed(find_target(name), slim) for name in dict.fromkeys(names))
     refuse_flags(rows, backend)
-    timer = choose_form_timer(autotune, device, rows)
+    if device is not None and not autotune:
+        raise UsageError("--device says where --autotune times forms: give --autotune, or leave --device away")
     name = network or DEFAULT_NETWORK
     if _names_another_network_than_the_config():
         given = click.get_current_context()
@@ -233,7 +234,7 @@ def convert(
         fallback="allow" if allow_fallback else "refuse",
         cache=open_cache(cache),
         int8=int8,
-        form_timer=timer,
+        form_timer=choose_form_timer(device, rows) if autotune else None,
     )
     with output.progress(total=2 + len({row.rewrites for row in rows}) + 3 * len(rows)) as announce:
         loaded = load_network(

@@ -8,12 +8,13 @@ from typing import Any
 from mobile_matting_export.artifact import Artifact
 from mobile_matting_export.cli.bench_jobs import files_sha256
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.trade_off import Clocked, Latency
+from mobile_matting_export.read_facts import read_facts
+from mobile_matting_export.trade_off import DeviceLatencies, Latency
 
 
 def match_report(
     report: Mapping[str, Any], source: str, artifacts: Sequence[Artifact], note: Callable[[str], None]
-) -> Clocked:
+) -> DeviceLatencies:
     """The part of a report that is about ``artifacts``; what is missing and what is left out is told to ``note``.
 
     Args:
@@ -27,7 +28,11 @@ def match_report(
     """
     results: list[Mapping[str, Any]] = report["results"]
     sums = [files_sha256(artifact.manifest) for artifact in artifacts]
-    found = [_choose(results, artifact, sha256) for artifact, sha256 in zip(artifacts, sums, strict=True)]
+    made_for = [read_facts(artifact).accelerator for artifact in artifacts]
+    found = [
+        _choose([result for result in results if result.get("sha256") == sha256], artifact.title, accelerator)
+        for artifact, sha256, accelerator in zip(artifacts, sums, made_for, strict=True)
+    ]
     strangers = [result for result in results if result.get("sha256") not in sums]
     if not any(found):
         held = ", ".join(f"{_title(one)} (sha256 {str(one.get('sha256'))[:12]})" for one in strangers) or "nothing"
@@ -40,14 +45,21 @@ def match_report(
         if result is None:
             changed = ": the file of this name in it has other bytes" if artifact.title in older else ""
             note(f"{source} has no latency of {artifact.folder}{changed}")
+    latencies = tuple(
+        None if result is None else _latency(result, accelerator)
+        for result, accelerator in zip(found, made_for, strict=True)
+    )
+    for artifact, result, accelerator in zip(artifacts, found, made_for, strict=True):
+        if result is not None and (elsewhere := _elsewhere(result, accelerator)):
+            note(f"{source}: {artifact.folder} {elsewhere}")
     for stranger in strangers:
         note(f"left out of {source}: {_title(stranger)}, whose files are none of those named")
     told = [str(words) for one in found if one is not None for words in one.get("warnings") or ()]
-    return Clocked(
+    return DeviceLatencies(
         name_device(report["device"]),
         source,
         str(report.get("date") or ""),
-        tuple(None if result is None else _latency(result) for result in found),
+        latencies,
         tuple(dict.fromkeys(told)),
     )
 
@@ -61,13 +73,28 @@ def name_device(device: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts)) or "unknown device"
 
 
-def _choose(results: Sequence[Mapping[str, Any]], artifact: Artifact, sha256: str) -> Mapping[str, Any] | None:
-    """The artifact's result; where the same bytes were measured twice, under two targets, the one of its title."""
-    same = [result for result in results if result.get("sha256") == sha256]
-    return next((result for result in same if result.get("title") == artifact.title), same[0] if same else None)
+def _choose(same: Sequence[Mapping[str, Any]], title: str, accelerator: str) -> Mapping[str, Any] | None:
+    """The artifact's result among those of its bytes; None where there is none.
+
+    The same bytes may have been measured under two targets. What did the work decides the time, so the artifact's own
+    accelerator comes first, and of those the result of its title.
+    """
+    return max(
+        same,
+        key=lambda result: (result.get("accelerator") == accelerator, result.get("title") == title),
+        default=None,
+    )
 
 
-def _latency(result: Mapping[str, Any]) -> Latency:
+def _elsewhere(result: Mapping[str, Any], accelerator: str) -> str:
+    """That it was timed on another accelerator than it is made for; empty where it was not."""
+    ran = result.get("accelerator")
+    if ran is None or ran == accelerator:
+        return ""
+    return f"was timed on the {ran}, but is made for the {accelerator}: this is not the time of its target"
+
+
+def _latency(result: Mapping[str, Any], accelerator: str) -> Latency:
     from android_bench.gate import PASS, judge_result
     from android_bench.stats import summarize
 
@@ -78,7 +105,8 @@ def _latency(result: Mapping[str, Any]) -> Latency:
         None if summary is None else summary.p50,
         None if summary is None else summary.p90,
         f"{result.get('accelerator', '?')} x{result.get('threads', '?')}",
-        () if verdict.outcome == PASS else verdict.reasons,
+        "frames" if summary is None else summary.p90_of,
+        (*filter(None, [_elsewhere(result, accelerator)]), *(() if verdict.outcome == PASS else verdict.reasons)),
     )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mobile_matting_export.cli.common import Output, output_options
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from mobile_matting_export.artifact import Artifact
-    from mobile_matting_export.trade_off import Clocked, Entry, Latency, TradeOff
+    from mobile_matting_export.make_references import Reference
+    from mobile_matting_export.trade_off import ArtifactRow, DeviceLatencies, TradeOff
 
+HOST = "host"
 NOW = "measured now, in turns"
 # of the artifacts in a folder; those named stay as they are named
 _PRECISIONS = ("fp32", "fp16", "w8", "int8")
@@ -24,10 +24,15 @@ _PRECISIONS = ("fp32", "fp16", "w8", "int8")
 @click.command("trade-off")
 @click.argument("artifact", nargs=-1, required=True)
 @click.option(
-    "--report", multiple=True, help="Take latencies from this report of `mmexport bench` (JSON); may be given again."
+    "--latency-from",
+    multiple=True,
+    metavar="REPORT",
+    help="Take latencies from this report of `mmexport bench` (JSON); may be given again.",
 )
 @click.option(
-    "--device", "-d", help="Measure latencies there now: a serial, or host. Default: host, where no --report is given."
+    "--device",
+    "-d",
+    help="Measure latencies there now: a serial, or host. Default: host, where no --latency-from is given.",
 )
 @click.option("--images", help="Folder of pictures to compare mattes on; default: the bundled samples.")
 @click.option("--checkpoint", "-c", help="The network's weights, where the manifest's path does not lead to them.")
@@ -36,7 +41,7 @@ _PRECISIONS = ("fp32", "fp16", "w8", "int8")
 @output_options
 def trade_off(
     artifact: tuple[str, ...],
-    report: tuple[str, ...],
+    latency_from: tuple[str, ...],
     device: str | None,
     images: str | None,
     checkpoint: str | None,
@@ -53,27 +58,33 @@ def trade_off(
     \b
     Examples:
       mmexport trade-off build/mmnet --html trade-off.html
-      mmexport trade-off build/mmnet --report pixel.json --report galaxy.json --html trade-off.html
+      mmexport trade-off build/mmnet --latency-from pixel.json --latency-from galaxy.json --html trade-off.html
     """
     from android_bench.report import read_report
     from mobile_matting_export.cli.match_report import match_report
-    from mobile_matting_export.trade_off import TradeOff, label_artifacts, require_one_network
+    from mobile_matting_export.cli.show_trade_off import show_trade_off
+    from mobile_matting_export.trade_off import TradeOff, require_one_network
 
     artifacts = _read(artifact)
     name = require_one_network(artifacts)
-    # what is wrong with a report is said before anything is computed
-    clocked = [match_report(read_report(Path(path)), path, artifacts, output.note) for path in report]
-    runnable = _runnable(artifacts, device or "host", output) if device or not report else []
-    entries = _score(artifacts, label_artifacts(artifacts), images, checkpoint, network, output)
-    if runnable:
-        clocked.append(_measure(runnable, artifacts, device or "host", output))
-    result = TradeOff(name, tuple(entries), tuple(clocked))
+    # what cannot be is said before anything is computed or measured
     if page is not None:
-        from mobile_matting_export.report.trade_off_page import write_trade_off_page
+        from mobile_matting_export.report.trade_off_page import require_page_place
 
-        write_trade_off_page(Path(page), result)
-        output.note(f"page: {page}")
-    output.result(result.as_dict() | {"html": page}, lambda: _text(result))
+        require_page_place(Path(page))
+    devices = [match_report(read_report(Path(path)), path, artifacts, output.note) for path in latency_from]
+    runnable = _runnable(artifacts, device or HOST, output) if device or not latency_from else []
+    if runnable and device not in (None, HOST):
+        from android_bench.adb import find_phone
+
+        find_phone(device)
+    references = _refer(artifacts, images, checkpoint, network, output)
+    if runnable:
+        devices.append(_measure(runnable, artifacts, device or HOST, output))
+    result = TradeOff(name, tuple(_compare(artifacts, references, output)), tuple(devices))
+    output.result(result.as_dict() | {"html": page}, lambda: show_trade_off(result))
+    if page is not None:
+        _write_page(Path(page), result, output)
 
 
 def _read(named: Sequence[str]) -> list[Artifact]:
@@ -104,77 +115,56 @@ def _runnable(artifacts: Sequence[Artifact], device: str, output: Output) -> lis
     return [artifact for artifact in artifacts if runtime_of(artifact) in RUNTIMES]
 
 
-def _measure(runnable: Sequence[Artifact], artifacts: Sequence[Artifact], device: str, output: Output) -> Clocked:
+def _measure(
+    runnable: Sequence[Artifact], artifacts: Sequence[Artifact], device: str, output: Output
+) -> DeviceLatencies:
     from mobile_matting_export.cli.bench_run import run_bench
     from mobile_matting_export.cli.match_report import match_report
 
     return match_report(run_bench(runnable, device, {}, None, output), NOW, artifacts, output.detail)
 
 
-def _score(
-    artifacts: Sequence[Artifact],
-    labels: Sequence[str],
-    images: str | None,
-    checkpoint: str | None,
-    network: str | None,
-    output: Output,
-) -> Iterator[Entry]:
-    """Each artifact with its error; one whose original network is not at hand has none, and that is told."""
-    from mobile_matting_export.errors import UsageError
-    from mobile_matting_export.parity import make_cases
+def _refer(
+    artifacts: Sequence[Artifact], images: str | None, checkpoint: str | None, network: str | None, output: Output
+) -> list[Reference]:
+    """What the original makes of the pictures, for each artifact."""
+    from mobile_matting_export.make_references import make_references
+    from mobile_matting_export.read_facts import read_facts
+
+    weights = None if checkpoint is None else Path(checkpoint)
+    with output.progress(total=len({read_facts(one).original for one in artifacts})) as announce:
+        return make_references(artifacts, None if images is None else Path(images), weights, network, announce)
+
+
+def _compare(artifacts: Sequence[Artifact], references: Sequence[Reference], output: Output) -> Iterator[ArtifactRow]:
+    """Each artifact with its error; one that has no original, or fails to run, has none, and that is told."""
+    from mobile_matting_export.errors import MmexportError
     from mobile_matting_export.score_artifact import score_artifact
-    from mobile_matting_export.trade_off import Entry
-    from mobile_matting_export.verify import load_original
+    from mobile_matting_export.trade_off import ArtifactRow, label_artifacts
 
     with output.progress(total=len(artifacts)) as announce:
-        for artifact, label in zip(artifacts, labels, strict=True):
+        for artifact, label, reference in zip(artifacts, label_artifacts(artifacts), references, strict=True):
             announce(f"comparing {artifact.title} with PyTorch")
-            try:
-                original = load_original(artifact, None if checkpoint is None else Path(checkpoint), network)
-            except UsageError as error:
-                if checkpoint is not None or network is not None:
-                    raise
-                output.note(f"{artifact.folder} is not compared with its network: {error}")
-                yield Entry(label, artifact, None, str(error))
-                continue
-            cases = make_cases(original, None if images is None else Path(images))
-            yield Entry(label, artifact, score_artifact(artifact, cases))
+            scored, why = None, reference.why
+            if not why:
+                try:
+                    scored = score_artifact(artifact, reference.cases)
+                except (MmexportError, RuntimeError) as error:  # RuntimeError: an interpreter fails on a frame
+                    why = f"it does not run here: {error}"
+            if why:
+                output.note(f"{artifact.folder} is not compared with its network: {why}")
+            yield ArtifactRow(label, artifact, scored, why)
 
 
-def _text(result: TradeOff) -> RenderableType:
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
+def _write_page(place: Path, result: TradeOff, output: Output) -> None:
+    """Write the page when the result is on stdout already: a failure must not cost the measurement."""
+    from mobile_matting_export.errors import UsageError
+    from mobile_matting_export.report.trade_off_page import write_trade_off_page
 
-    times = [column for one in result.clocked for column in (f"p50, {one.device}", "p90")]
-    heads = ("artifact", *times, "files", "MAD in the band", "MAD", "worst by the band", "lowest PSNR", "of its budget")
-    table = Table(*map(escape, heads), box=None, pad_edge=False)
-    for number, entry in enumerate(result.entries):
-        cells = [words for one in result.clocked for words in _times(one.latencies[number])]
-        table.add_row(*map(escape, (entry.label, *cells, f"{entry.bytes / 1e6:.2f} MB", *_errors(entry))))
-    doubts = [
-        f"? {entry.label} on {one.device}: {doubt}"
-        for one in result.clocked
-        for entry, latency in zip(result.entries, one.latencies, strict=True)
-        for doubt in (() if latency is None else latency.doubts)
-    ]
-    return Group(table, *([""] if doubts else []), *map(Text, doubts))
-
-
-def _times(latency: Latency | None) -> tuple[str, str]:
-    if latency is None:
-        return "not measured", ""
-    p50, p90 = ("no time" if ms is None else f"{ms:.2f} ms" for ms in (latency.p50, latency.p90))
-    return f"{p50}{' ?' if latency.doubts else ''}", p90
-
-
-def _errors(entry: Entry) -> tuple[str, ...]:
-    found: dict[str, Any] | None = entry.artifact.manifest.get("quantization")
-    used = None if found is None else found["held_out"]["used"]
-    budget = "" if found is None else "?" if used is None else f"{100 * used:.0f} %"
-    if entry.scored is None:
-        return "not compared", "", "", "", budget
-    score = entry.scored.score
-    worst = f"{score.worst}, {score.worst_band:.2g}"
-    return f"{score.mad_band:.2g}", f"{score.mad:.2g}", worst, f"{score.psnr:.1f} dB", budget
+    try:
+        write_trade_off_page(place, result)
+    except UsageError as error:
+        # no raise: with --json nothing may follow the result on stdout
+        click.echo(f"mmexport: {error}", err=True)
+        raise click.exceptions.Exit(error.exit_code) from None
+    output.note(f"page: {place}")

@@ -7,7 +7,7 @@ parts, in the middle where its first parts do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +32,7 @@ class Widths:
         graph_module: is not edited.
         wanted: from the channels that a family of convolutions has to those that it is to have.
         aligned: what is joined must be a multiple of it, else no part grows: 13 + 3 stays 16.
+        contented: from the computed maps of a family to the reason why it is well as it is; None where it is not.
 
     ``fixed`` says of a family why it does not grow.
     """
@@ -39,6 +40,7 @@ class Widths:
     graph_module: fx.GraphModule
     wanted: Callable[[int], int]
     aligned: int
+    contented: Callable[[Sequence[fx.Node]], str | None]
     fixed: dict[fx.Node, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,9 +50,15 @@ class Widths:
         nodes = list(self.graph_module.graph.nodes)
         for node in nodes:
             self._visit(node)
+        families: dict[fx.Node, list[fx.Node]] = {}
         for node in nodes:
+            if node.op == "call_function" and is_map(node):
+                families.setdefault(self.of(node), []).append(node)
             if node.op != "output" and role_of(self.graph_module, node) is Role.CAT:
                 self._cats.setdefault(self.of(node), []).append(node)
+        for family, maps in families.items():
+            if (reason := self.contented(maps)) is not None:
+                self.fixed.setdefault(family, reason)
         self._spread()
 
     def of(self, node: fx.Node) -> fx.Node:

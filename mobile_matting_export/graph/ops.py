@@ -26,6 +26,7 @@ SOFTMAX = aten.softmax.int
 AVG_POOL = aten.avg_pool2d.default
 BILINEAR = aten.upsample_bilinear2d.vec
 NEAREST = aten.upsample_nearest2d.vec
+PIXEL_SHUFFLE = aten.pixel_shuffle.default
 RESHAPES = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 
 

@@ -1,9 +1,9 @@
 """Runs a float graph as its int8 file computes, so that gradients flow: rounded weights, rounded maps.
 
-Weights are symmetric, one scale an output channel. A map is rounded where a runtime writes or reads it in 8 bits, with
-one range a map. Sums and biases are exact: runtimes keep them in 32 bits. Rounding hands gradients on as they are, and
-none where a value is clipped (Jacob et al., Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference, CVPR 2018, section 3).
+Weights are symmetric, one scale an output channel. A map is rounded with one range when it is written; of ncnn when a
+convolution reads it, and whatever else reads it gets it as it was. Sums and biases are exact: runtimes keep them in 32
+bits. Rounding hands gradients on as they are, and none where a value is clipped (Jacob et al., Quantization and
+Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018, section 3).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _MOVES = (
 
 
 def rounded_maps(graph_module: fx.GraphModule, arithmetic: Arithmetic) -> tuple[fx.Node, ...]:
-    """Nodes whose result is rounded to 8 bits, in order of execution.
+    """Nodes whose result is rounded to 8 bits, when written or when a convolution reads it, in order of execution.
 
     What makes the matte out of the last weights' maps stays float, as in ``formats/tflite/list_int8_layers.py``.
     """
     if arithmetic != "operations":
-        read = {node.args[0] for node in graph_module.graph.nodes if is_op(node, CONV, DECONV)}
+        read = {node.args[0] for node in graph_module.graph.nodes if has_int8_weights(node, arithmetic)}
         return tuple(node for node in graph_module.graph.nodes if node in read)
     tail = _tail(graph_module)
     return tuple(
@@ -58,6 +58,16 @@ def rounded_maps(graph_module: fx.GraphModule, arithmetic: Arithmetic) -> tuple[
         and getattr(node.target, "__name__", "") != "getitem"
         and not (is_op(node, *_FUSING) and is_op(only_user(node), *_FUSED))
     )
+
+
+def has_int8_weights(node: fx.Node, arithmetic: Arithmetic) -> bool:
+    """Whether it is a convolution that the runtime computes in 8 bits: of ncnn's those without groups are.
+
+    Depthwise ones always stay float there, and transposed ones, see ``formats/ncnn/list_int8_layers.py``.
+    """
+    if arithmetic == "convolutions":
+        return is_op(node, CONV) and argument(node, 6, "groups", 1) == 1
+    return is_op(node, CONV, DECONV)
 
 
 def _tail(graph_module: fx.GraphModule) -> set[fx.Node]:
@@ -133,14 +143,22 @@ class FakeInt8(fx.Interpreter):
         self.ranges, self.arithmetic, self.tensors = ranges, arithmetic, tensors
 
     def run_node(self, node: fx.Node) -> Any:
-        """The node's result, rounded where it is one of the maps."""
+        """The node's result: rounded, or of rounded values, where the runtime has it so."""
         if node.op == "get_attr" and str(node.target) in self.tensors:
             return self.tensors[str(node.target)]
-        result = super().run_node(node)
-        if node.name in self.ranges:
-            chosen = _own_range(result) if self.arithmetic == "dynamic" else self.ranges[node.name]
-            result = round_map(result, chosen.low, chosen.high, self.arithmetic)
-        return result
+        if self.arithmetic != "convolutions":
+            return self._round(node, super().run_node(node))
+        if not has_int8_weights(node, self.arithmetic):
+            return super().run_node(node)
+        (values, *others), options = self.fetch_args_kwargs_from_env(node)
+        return self.call_function(node.target, (self._round(node.all_input_nodes[0], values), *others), options)
+
+    def _round(self, node: fx.Node, values: Any) -> Any:
+        """The result of ``node`` as 8 bits hold it, where it is one of the maps."""
+        if node.name not in self.ranges:
+            return values
+        chosen = _own_range(values) if self.arithmetic == "dynamic" else self.ranges[node.name]
+        return round_map(values, chosen.low, chosen.high, self.arithmetic)
 
 
 def _own_range(values: torch.Tensor) -> Range:

@@ -16,6 +16,7 @@ from mobile_matting_export.quantization.fake_quantize import (
     LEVELS,
     Arithmetic,
     FakeInt8,
+    has_int8_weights,
     output_axis,
     round_weight,
     rounded_maps,
@@ -34,7 +35,7 @@ class Student:
     """Learns what is in ``parameters``: by how many steps every weight and bias moves, all zero at first.
 
     Zero weights stay zero: they keep the columns of ``spread_columns`` apart. Box filters do not learn, nor do
-    transposed convolutions with groups.
+    transposed convolutions with groups, nor what the runtime computes in float.
 
     Args:
         graph_module: a rewritten graph, unchanged.
@@ -48,7 +49,7 @@ class Student:
     ) -> None:
         self._graph = copy.deepcopy(graph_module)
         self._frames, self._method, self._arithmetic = frames[:_RANGED_BY], method, arithmetic
-        self.convolutions = _prepare(self._graph)
+        self.convolutions = _prepare(self._graph, arithmetic)
         self._rounded = {node.name for node in rounded_maps(self._graph, arithmetic)}
         self._start: dict[str, torch.Tensor] = {}
         self._units: dict[str, torch.Tensor] = {}
@@ -152,11 +153,11 @@ class _Recorder(FakeInt8):
         return result
 
 
-def _prepare(graph_module: fx.GraphModule) -> list[fx.Node]:
+def _prepare(graph_module: fx.GraphModule, arithmetic: Arithmetic) -> list[fx.Node]:
     """The convolutions that learn; each gets a bias where it had none."""
     found = []
     for node in graph_module.graph.nodes:
-        axis = output_axis(node)
+        axis = output_axis(node) if has_int8_weights(node, arithmetic) else None
         weight = None if axis is None else constant(graph_module, node.args[1])
         if axis is None or weight is None or _is_box(weight, axis):
             continue

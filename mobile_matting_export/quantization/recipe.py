@@ -15,6 +15,7 @@ from mobile_matting_export.errors import UsageError
 from mobile_matting_export.quantization.io_kind import IO_KINDS, IoKind
 from mobile_matting_export.quantization.layer import QuantizableLayer
 from mobile_matting_export.quantization.ranges import METHODS, Method
+from mobile_matting_export.quantization.rounding import ROUNDINGS, Rounding
 
 SCHEMA = "mmexport.recipe/1"
 
@@ -27,6 +28,7 @@ _KEYS = (
     "ranges",
     "equalize",
     "correct_biases",
+    "rounding",
     "tune_steps",
     "io",
     "calibration_sha256",
@@ -53,7 +55,7 @@ class Recipe:
     ``rewrites/equalize_channels.py``; ``correct_biases`` says whether each layer's mean error was taken out of its
     bias. ``calibration`` is the sha256 of the pictures' tensors, ``float_files`` that of the fp32 files, ``budget``
     what the search held. ``tune_steps``: how many steps the weights were tuned, 0 for not; see ``tune_weights.py``.
-    ``io`` is the type of image and alpha.
+    ``io`` is the type of image and alpha, ``rounding`` how weights became whole numbers where tuning did not say it.
     """
 
     network: str
@@ -69,6 +71,7 @@ class Recipe:
     budget: str
     tune_steps: int = 0
     io: IoKind = "float"
+    rounding: Rounding = "nearest"
 
 
 def write_recipe(recipe: Recipe, layers: Sequence[QuantizableLayer], path: Path) -> None:
@@ -86,6 +89,7 @@ def write_recipe(recipe: Recipe, layers: Sequence[QuantizableLayer], path: Path)
         "ranges": recipe.method,
         "equalize": recipe.equalize,
         "correct_biases": recipe.correct_biases,
+        "rounding": recipe.rounding,
         "tune_steps": recipe.tune_steps,
         "io": recipe.io,
         "calibration_sha256": recipe.calibration,
@@ -129,6 +133,9 @@ def read_recipe(path: Path) -> Recipe:
     io = _entry(path, {"io": "float"} | values, "io", str)
     if io not in IO_KINDS:
         raise UsageError(f"io in the recipe {path} must be one of {', '.join(IO_KINDS)}, it is {io!r}")
+    rounding = _entry(path, {"rounding": "nearest"} | values, "rounding", str)
+    if rounding not in ROUNDINGS:
+        raise UsageError(f"rounding in the recipe {path} must be one of {', '.join(ROUNDINGS)}, it is {rounding!r}")
     entries = values.get("keep_float", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UsageError(f"keep_float in the recipe {path} must be tables: [[keep_float]] with layer = or module =")
@@ -151,6 +158,7 @@ def read_recipe(path: Path) -> Recipe:
         _entry(path, values, "quality_budget", str),
         steps,
         cast(IoKind, io),
+        cast(Rounding, rounding),
     )
 
 

@@ -28,9 +28,16 @@ _LINES_AWAY = (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6, -7, -8)
 
 @dataclass(frozen=True)
 class Spot:
-    """One artifact: its cost and, where the cost varies, what most frames keep; its error, name, kind and words.
+    """The mark of one artifact in a plot.
 
-    ``sure`` is whether the cost can be defended.
+    Attributes:
+        x: its cost.
+        x_end: the end of its line: a higher percentile of a cost that varies, else ``x``.
+        y: its error.
+        label: the name beside it.
+        kind: what colours it.
+        sure: whether the cost can be defended.
+        tooltip: its numbers in words.
     """
 
     x: float
@@ -39,7 +46,7 @@ class Spot:
     label: str
     kind: str
     sure: bool
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def plot_artifacts(spots: Sequence[Spot], words: Callable[[float], str]) -> dict
         taken.append(box)
     return {
         "marks": [
-            mark | {"name": name, "label": spot.label, "kind": spot.kind, "sure": spot.sure, "told": spot.told}
+            mark | {"name": name, "label": spot.label, "kind": spot.kind, "sure": spot.sure, "tooltip": spot.tooltip}
             for spot, mark, name in zip(spots, marks, names, strict=True)
         ],
         "across": [{"x": across(value), "words": words(value)} for value in even_ticks(right)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,30 @@ from mobile_matting_export.report.int8_summary import as_decibels, as_percent
 from mobile_matting_export.report.page import format_bytes, format_error, render_page, write_page
 from mobile_matting_export.report.plot_artifacts import Spot, plot_artifacts
 from mobile_matting_export.report.show_worst import show_worst
-from mobile_matting_export.trade_off import Clocked, Entry, Latency, TradeOff, describe_budget
+from mobile_matting_export.trade_off import P90_MEANS, ArtifactRow, DeviceLatencies, Latency, TradeOff
 
 # in this order they have their colours in style.css
 _KINDS = ("fp32", "fp16", "w8", "int8")
 # of 8 bits a pixel
 _HALF_A_STEP = 0.5 / 255
+
+
+def require_page_place(path: Path) -> None:
+    """Refuse, before any work is done, a place that no page can be written to; nothing is made there.
+
+    Raises:
+        UsageError: it is a folder, or below a file, or not writable.
+    """
+    standing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if path.is_dir():
+        reason = "it is a folder"
+    elif standing != path and not standing.is_dir():
+        reason = f"{standing} is a file"
+    elif not os.access(standing, os.W_OK):
+        reason = f"{standing} is not writable"
+    else:
+        return
+    raise UsageError(f"cannot write {path}: {reason}; choose another --html")
 
 
 def write_trade_off_page(path: Path, trade_off: TradeOff) -> None:
@@ -37,67 +56,74 @@ def write_trade_off_page(path: Path, trade_off: TradeOff) -> None:
 
 
 def _values(trade_off: TradeOff) -> dict[str, Any]:
-    scored = [entry for entry in trade_off.entries if entry.scored is not None]
+    rows = trade_off.rows
+    scored = [row for row in rows if row.scored is not None]
     return {
         "network": trade_off.network,
-        "frames": sorted({entry.scored.frames for entry in scored if entry.scored is not None}),
+        "frames": sorted({row.scored.frames for row in scored if row.scored is not None}),
         "box": plot_box(),
-        "kinds": [kind for kind in _KINDS if any(entry.artifact.manifest["precision"] == kind for entry in scored)],
-        "has_int8": any("quantization" in entry.artifact.manifest for entry in trade_off.entries),
+        "kinds": [kind for kind in _KINDS if any(row.facts.precision == kind for row in scored)],
+        "has_int8": any(row.facts.int8 is not None for row in rows),
         "plots": [*_latency_plots(trade_off), *_size_plot(scored)],
-        "clocked": [_about(clocked, trade_off) for clocked in trade_off.clocked],
-        "rows": [_row(entry, number, trade_off) for number, entry in enumerate(trade_off.entries)],
-        "unscored": [{"label": entry.label, "why": entry.why} for entry in trade_off.entries if entry.scored is None],
+        "p90_means": [words for kind, words in P90_MEANS.items() if kind in trade_off.p90_of],
+        "devices": [_about(*named, trade_off) for named in _named(trade_off)],
+        "rows": [_row(row, number, trade_off) for number, row in enumerate(rows)],
+        "unscored": [{"label": row.label, "why": row.why} for row in rows if row.scored is None],
         "worst": [
             {
-                "label": entry.label,
-                "band": _error(entry.scored.score.worst_band),
-                **show_worst(entry.scored.worst, entry.scored.matte, read_image_spec(entry.artifact.manifest)),
+                "label": row.label,
+                "band": _error(row.scored.score.worst_band),
+                **show_worst(row.scored.worst, row.scored.matte, read_image_spec(row.artifact.manifest)),
             }
-            for entry in scored
-            if entry.scored is not None and not _is_alike(entry)
+            for row in scored
+            if row.scored is not None and not _is_alike(row)
         ],
-        "alike": [entry.label for entry in scored if _is_alike(entry)],
-        "plans": [plans for entry in trade_off.entries if (plans := _plans(entry)) is not None],
+        "alike": [row.label for row in scored if _is_alike(row)],
+        "plans": [plans for row in rows if (plans := _plans(row)) is not None],
     }
 
 
-def _is_alike(entry: Entry) -> bool:
-    return entry.scored is not None and entry.scored.score.max_abs < _HALF_A_STEP
+def _named(trade_off: TradeOff) -> list[tuple[str, DeviceLatencies]]:
+    return list(zip(trade_off.device_names, trade_off.devices, strict=True))
+
+
+def _is_alike(row: ArtifactRow) -> bool:
+    return row.scored is not None and row.scored.score.max_abs < _HALF_A_STEP
 
 
 def _latency_plots(trade_off: TradeOff) -> list[dict[str, Any]]:
     plots = []
-    for clocked in trade_off.clocked:
+    for name, device in _named(trade_off):
         spots = [
             spot
-            for entry, latency in zip(trade_off.entries, clocked.latencies, strict=True)
-            if latency is not None and (spot := _spot(entry, latency)) is not None
+            for row, latency in zip(trade_off.rows, device.latencies, strict=True)
+            if latency is not None and (spot := _spot(row, latency)) is not None
         ]
-        plots += _plot(spots, lambda ms: f"{ms:g}", f"milliseconds a frame, {clocked.device}")
+        plots += _plot(spots, lambda ms: f"{ms:g}", f"milliseconds a frame, {name}")
     return plots
 
 
-def _spot(entry: Entry, latency: Latency) -> Spot | None:
-    if entry.scored is None or latency.p50 is None or not math.isfinite(entry.scored.score.mad_band):
+def _spot(row: ArtifactRow, latency: Latency) -> Spot | None:
+    if row.scored is None or latency.p50 is None or not math.isfinite(row.scored.score.mad_band):
         return None
     end = max(latency.p50, latency.p90 or 0.0)
-    told = (
-        f"{entry.label}: p50 {latency.p50:.2f} ms, p90 {end:.2f} ms on {latency.on}, {format_bytes(entry.bytes)}, "
-        f"MAD in the band {format_error(entry.scored.score.mad_band)}"
+    tooltip = (
+        f"{row.label}: p50 {latency.p50:.2f} ms, p90 {end:.2f} ms (of {latency.p90_of}) on {latency.on}, "
+        f"{format_bytes(row.facts.bytes)}, MAD in the band {format_error(row.scored.score.mad_band)}"
     )
-    kind = entry.artifact.manifest["precision"]
-    return Spot(latency.p50, end, entry.scored.score.mad_band, entry.label, kind, not latency.doubts, told)
+    return Spot(
+        latency.p50, end, row.scored.score.mad_band, row.label, row.facts.precision, not latency.doubts, tooltip
+    )
 
 
-def _size_plot(scored: list[Entry]) -> list[dict[str, Any]]:
+def _size_plot(scored: list[ArtifactRow]) -> list[dict[str, Any]]:
     spots = []
-    for entry in scored:
-        band = math.inf if entry.scored is None else entry.scored.score.mad_band
+    for row in scored:
+        band = math.inf if row.scored is None else row.scored.score.mad_band
+        size = row.facts.bytes
         if math.isfinite(band):
-            told = f"{entry.label}: {format_bytes(entry.bytes)}, MAD in the band {format_error(band)}"
-            kind = entry.artifact.manifest["precision"]
-            spots.append(Spot(entry.bytes, entry.bytes, band, entry.label, kind, True, told))
+            tooltip = f"{row.label}: {format_bytes(size)}, MAD in the band {format_error(band)}"
+            spots.append(Spot(size, size, band, row.label, row.facts.precision, True, tooltip))
     return _plot(spots, lambda size: format_bytes(round(size)), "size of the files")
 
 
@@ -105,28 +131,28 @@ def _plot(spots: list[Spot], words: Callable[[float], str], axis: str) -> list[d
     return [{"axis": axis} | plot_artifacts(spots, words)] if spots else []
 
 
-def _about(clocked: Clocked, trade_off: TradeOff) -> dict[str, Any]:
+def _about(name: str, device: DeviceLatencies, trade_off: TradeOff) -> dict[str, Any]:
     doubts = [
-        f"{entry.label}: {doubt}"
-        for entry, latency in zip(trade_off.entries, clocked.latencies, strict=True)
+        f"{row.label}: {doubt}"
+        for row, latency in zip(trade_off.rows, device.latencies, strict=True)
         for doubt in (() if latency is None else latency.doubts)
     ]
     return {
-        "device": clocked.device,
-        "source": clocked.source,
-        "date": clocked.date,
+        "name": name,
+        "device": device.device,
+        "source": device.source,
+        "date": device.date,
         "doubts": doubts,
-        "remarks": clocked.remarks,
+        "remarks": device.remarks,
     }
 
 
-def _row(entry: Entry, number: int, trade_off: TradeOff) -> dict[str, Any]:
-    manifest, scored = entry.artifact.manifest, entry.scored
-    found = manifest.get("quantization")
+def _row(row: ArtifactRow, number: int, trade_off: TradeOff) -> dict[str, Any]:
+    int8, scored = row.facts.int8, row.scored
     return {
-        "label": entry.label,
-        "bytes": format_bytes(entry.bytes),
-        "times": [_time(clocked.latencies[number]) for clocked in trade_off.clocked],
+        "label": row.label,
+        "bytes": format_bytes(row.facts.bytes),
+        "times": [_time(device.latencies[number]) for device in trade_off.devices],
         "error": None
         if scored is None
         else {
@@ -135,14 +161,11 @@ def _row(entry: Entry, number: int, trade_off: TradeOff) -> dict[str, Any]:
             "psnr": as_decibels(scored.score.psnr),
             "worst": scored.score.worst,
             "worst_band": _error(scored.score.worst_band),
+            "on": scored.device,
         },
         "int8": None
-        if found is None
-        else {
-            "macs": as_percent(found["macs_int8"]),
-            "used": as_percent(found["held_out"]["used"]),
-            "budget": describe_budget(manifest),
-        },
+        if int8 is None
+        else {"macs": as_percent(int8.macs), "used": as_percent(int8.used), "budget": int8.budget},
     }
 
 
@@ -151,19 +174,22 @@ def _time(latency: Latency | None) -> dict[str, str]:
         return {"words": "not measured", "on": ""}
     if latency.p50 is None or latency.p90 is None:
         return {"words": "no time ?", "on": latency.on}
-    return {"words": f"{latency.p50:.2f} / {latency.p90:.2f}{' ?' if latency.doubts else ''}", "on": latency.on}
+    return {
+        "words": f"{latency.p50:.2f} / {latency.p90:.2f}{' ?' if latency.doubts else ''}",
+        "on": f"{latency.on}, of launches" if latency.p90_of == "launches" else latency.on,
+    }
 
 
-def _plans(entry: Entry) -> dict[str, Any] | None:
+def _plans(row: ArtifactRow) -> dict[str, Any] | None:
     """The plans of an int8 artifact over their counted share of int8; None where there are not two to draw."""
-    found = entry.artifact.manifest.get("quantization")
-    if found is None:
+    if row.facts.int8 is None:
         return None
+    found = row.facts.int8.record
     # to the right is dearer in every plot
     plots = plot_plans(
         found, lambda one: one["macs_float"], lambda share: f"{100 * share:g} %", "multiply-adds in float, counted"
     )
-    return {"label": entry.label, "plot": plots[0], "count": len(found["points"])} if plots else None
+    return {"label": row.label, "plot": plots[0], "count": len(found["points"])} if plots else None
 
 
 def _error(value: float | None) -> str:

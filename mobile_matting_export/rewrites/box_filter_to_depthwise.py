@@ -21,9 +21,11 @@ from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, insert_op, replace, shape
 from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
-# an element that the second convolution reads, in multiply-accumulates. XNNPACK, an x86 thread, 16 channels of 128x128,
-# PAD + AVERAGE_POOL_2D / whole / in two, ms: 5x5 0.47 / 0.46 / 0.36, 7x7 0.72 / 8.1 / 0.41, 15x15 2.3 / 72 / 1.2
-_WRITTEN = 12
+# In multiply-accumulates of a depthwise convolution of few taps, XNNPACK, an x86 thread, 8 to 32 channels. PAD +
+# AVERAGE_POOL_2D, whole, in two, for 16 channels of 128x128: 5x5 0.47, 0.46, 0.36 ms; 7x7 0.72, 8.1, 0.41; 15x15 2.3,
+# 72, 1.2. 192x192 with stride 3, less than a pool of one pixel takes: 5x5 -0.19, 0.15, 0.15; 7x7 -0.26, -1.63, 0.08
+_WRITTEN = 12  # an element that the second convolution reads
+_FEW, _OF_MANY = 25, 8  # taps that are read at once; what one of more than these costs
 _WHOLE, _IN_TWO = "whole", "columns, then rows"
 
 
@@ -50,9 +52,16 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
 def _decide(node: fx.Node) -> Decision:
     rows, columns = pair(node.args[1])
     pixels = math.prod(shape(node))
-    between = pixels * shape(node.args[0])[3] // shape(node)[3]  # the columns are averaged first
-    costs = ((_WHOLE, float(pixels * rows * columns)), (_IN_TWO, float(between * (rows + _WRITTEN) + pixels * columns)))
-    return Decision(module_path(node), costs, "multiply-accumulates", min(costs, key=lambda cost: cost[1])[0])
+    costs = [(_WHOLE, pixels * _taps(rows * columns))]
+    if min(rows, columns) > 1:
+        between = pixels * shape(node.args[0])[3] // shape(node)[3]  # the columns are averaged first
+        costs.append((_IN_TWO, between * (_taps(rows) + _WRITTEN) + pixels * _taps(columns)))
+    taken = min(costs, key=lambda cost: cost[1])[0]
+    return Decision(module_path(node), tuple(costs), "multiply-accumulates of few taps", taken)
+
+
+def _taps(number: int) -> float:
+    return float(number if number <= _FEW else _OF_MANY * number)
 
 
 def _average(graph_module: fx.GraphModule, pool: fx.Node, source: fx.Node, axes: tuple[int, ...]) -> fx.Node:

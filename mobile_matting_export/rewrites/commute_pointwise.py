@@ -55,13 +55,20 @@ _ACTIVATIONS = (aten.relu.default, aten.relu6.default, aten.hardtanh.default, at
 class _Place:
     """Where the convolution could stand: behind ``source``, before the operators ``passed``.
 
-    ``obstacle`` says why it cannot; ``saving`` is in multiply-accumulates.
+    ``obstacle`` says why it cannot. ``written`` is what the convolution and the operators passed cost as they are, and
+    ``moved`` with it there, in multiply-accumulates.
     """
 
     source: fx.Node
     passed: tuple[fx.Node, ...]
     obstacle: str | None
-    saving: float
+    written: float
+    moved: float
+
+    @property
+    def saving(self) -> float:
+        """What moving it saves."""
+        return self.written - self.moved
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
@@ -85,9 +92,8 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
 
 
 def _decision(node: fx.Node, place: _Place, taken: str) -> Decision:
-    written = float(math.prod(shape(Conv.of(node).weight)) * _pixels(node))
-    costs = (("as written", written), ("moved", written - place.saving))
-    return Decision(module_path(node), costs, "multiply-accumulates", taken)
+    costs = (("as written", place.written), ("moved", place.moved))
+    return Decision(module_path(node), costs, "multiply-accumulates of a 1x1 convolution", taken)
 
 
 def _is_pointwise(conv: Conv) -> bool:
@@ -109,9 +115,9 @@ def _places(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[_Place]:
             continue  # a row was cut off and is not back yet
         (source,) = unread
         if _pixels(source) < _pixels(node):
-            saving = _saving(node, source, passed)
-            dear = _DEARER if saving <= 0 else None
-            yield _Place(source, tuple(passed), dear or obstacle, saving)
+            written, moved = _costs(node, source, passed)
+            dear = _DEARER if moved >= written else None
+            yield _Place(source, tuple(passed), dear or obstacle, written, moved)
 
 
 def _computed(graph_module: fx.GraphModule, conv: Conv) -> str | None:
@@ -133,14 +139,15 @@ def _takes_means(node: fx.Node) -> bool:
     return is_op(node, BILINEAR, NEAREST)
 
 
-def _saving(node: fx.Node, source: fx.Node, passed: list[fx.Node]) -> float:
-    conv = Conv.of(node)
-    outputs, inputs = shape(node)[1], shape(source)[1]
-    saving = math.prod(shape(conv.weight)) * (_pixels(node) - _pixels(source))
-    saving -= _WRITTEN * (outputs - inputs) * sum(_pixels(each) for each in passed)
+def _costs(node: fx.Node, source: fx.Node, passed: list[fx.Node]) -> tuple[float, float]:
+    """As written, and with the convolution behind ``source``."""
+    weights, (outputs, inputs) = math.prod(shape(Conv.of(node).weight)), (shape(node)[1], shape(source)[1])
+    resized = _WRITTEN * sum(_pixels(each) for each in passed)
+    written = weights * _pixels(node) + inputs * resized
+    moved = weights * _pixels(source) + outputs * resized
     if is_op(only_user(node), *_ACTIVATIONS):
-        saving -= _UNFUSED * outputs * _pixels(node)
-    return saving
+        moved += _UNFUSED * outputs * _pixels(node)
+    return float(written), float(moved)
 
 
 def _pixels(node: fx.Node) -> int:

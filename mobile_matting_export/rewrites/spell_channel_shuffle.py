@@ -4,6 +4,7 @@ x[:, order] = conv(x, P), P[c, order[c]] = 1. It costs C^2 multiply-accumulates 
 groups behind it dense costs C O (1 - 1/g), which is more for every O >= 2 C, and ``merge_linear_convs`` takes the
 cheaper of the two. Where operators that hand the order on make the map smaller (a depthwise convolution of stride
 2, a pool), the permutation goes behind them, their kernels permuted.
+It is for every target: converters to ncnn and ONNX take views and transposes, not PyTorch's own ``channel_shuffle``.
 Finds: every channel shuffle. Refuses: none.
 Exact: yes, bit for bit but for the sign of zeros.
 """
@@ -73,6 +74,6 @@ def _pixels(node: fx.Node) -> int:
 
 SPELL_CHANNEL_SHUFFLE = Rewrite(
     name="spell_channel_shuffle",
-    why="TFLite has five dimensions and a TRANSPOSE for it, which GPU delegates refuse; ONNX and ncnn lack a spelling",
+    why="no target takes every spelling of a shuffle; GPU delegates refuse TFLite's, five dimensions and a TRANSPOSE",
     apply=_apply,
 )

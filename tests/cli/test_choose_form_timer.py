@@ -7,18 +7,14 @@ import pytest
 from mobile_matting_export.cli.choose_form_timer import choose_form_timer
 from mobile_matting_export.cli.main import run
 from mobile_matting_export.targets import find_target
-from mobile_matting_export.time_forms import HERE
+from mobile_matting_export.time_forms import HOST_TIMER
 
 CPU = (find_target("tflite-cpu"), find_target("ncnn-cpu"))
 
 
-def test_without_autotune_nothing_is_timed() -> None:
-    assert choose_form_timer(False, None, CPU) is None
-
-
 @pytest.mark.parametrize("device", [None, "host"])
 def test_this_computer_times_rows_for_cpus(device: str | None) -> None:
-    assert choose_form_timer(True, device, CPU) is HERE
+    assert choose_form_timer(device, CPU) is HOST_TIMER
 
 
 @pytest.mark.parametrize(

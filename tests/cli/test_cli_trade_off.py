@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from cli.test_match_report import report, result
 
-from mobile_matting_export.artifact import Artifact, read_artifact, write_json
+from mobile_matting_export.artifact import Artifact, file_sha256, read_artifact, write_json
 from mobile_matting_export.cli.bench_jobs import files_sha256
 from mobile_matting_export.cli.main import run
+from mobile_matting_export.errors import ConversionError, QualityError, UsageError
 
 pytestmark = pytest.mark.toolchain
 
@@ -36,7 +37,9 @@ def test_reports_give_latency_and_the_page_is_written(build: Path, tmp_path: Pat
     one = write_report(tmp_path / "one.json", build / "tflite-cpu-fp32", build / "tflite-cpu-w8")
     two = write_report(tmp_path / "two.json", build / "tflite-cpu-w8")
     page = tmp_path / "pages" / "trade-off.html"
-    assert run(["trade-off", str(build), "--report", one, "--report", two, "--html", str(page), "--json"]) == 0
+    assert (
+        run(["trade-off", str(build), "--latency-from", one, "--latency-from", two, "--html", str(page), "--json"]) == 0
+    )
     out, err = capsys.readouterr()
     told = json.loads(out)
     # those of a folder: by target, then float before eight bits
@@ -49,7 +52,9 @@ def test_reports_give_latency_and_the_page_is_written(build: Path, tmp_path: Pat
     assert f"two.json has no latency of {build / 'tflite-cpu-fp32'}" in err and f"page: {page}" in err
 
 
-def test_without_a_report_this_computer_is_measured(build: Path, monkeypatch: Any, capsys: Any) -> None:
+@pytest.fixture
+def benched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was measured, without measuring: the folders' names and the device."""
     asked: list[Any] = []
 
     def run_bench(artifacts: Sequence[Artifact], device: str, *rest: Any) -> dict[str, Any]:
@@ -58,21 +63,117 @@ def test_without_a_report_this_computer_is_measured(build: Path, monkeypatch: An
         return measured | {"device": {"serial": "host", "soc": "A processor"}}
 
     monkeypatch.setattr("mobile_matting_export.cli.bench_run.run_bench", run_bench)
+    return asked
+
+
+def copy_with(folder: Path, place: Path, model: bytes | None = None, **changes: Any) -> Path:
+    """A copy of an artifact with another model file or other fields in its manifest; None takes a field away."""
+    shutil.copytree(folder, place)
+    manifest = json.loads((place / "manifest.json").read_text()) | changes
+    if model is not None:
+        file = place / manifest["files"][0]["path"]
+        file.write_bytes(model)
+        manifest["files"][0] |= {"bytes": len(model), "sha256": file_sha256(file)}
+    write_json(place / "manifest.json", {key: value for key, value in manifest.items() if value is not None})
+    return place
+
+
+def test_without_a_report_this_computer_is_measured(build: Path, benched: list[Any], capsys: Any) -> None:
     names = [str(build / name) for name in ("tflite-cpu-w8", "onnx-fp32", "tflite-cpu-w8")]
     assert run(["trade-off", *names]) == 0
     out, err = capsys.readouterr()
-    assert asked == [(["tflite-cpu-w8"], "host")]
-    assert "p50, host, A processor" in out and "20.00 ms" in out and "not measured" in out
+    assert benched == [(["tflite-cpu-w8"], "host")]
+    assert "20.00 / 21.00, cpu x4" in out and "not measured" in out and "cpu (XNNPACK)" in out
     assert out.index("tflite-cpu w8") < out.index("onnx fp32")
     assert "is not timed on host: there is no runner for onnx" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--images", "/nonexistent"], "there is no such folder"),
+        (["--checkpoint", __file__], "is not the checkpoint"),
+        (["--network", "/nonexistent.py:build"], "/nonexistent.py"),
+        (["--html", "/"], "cannot write /: it is a folder; choose another --html"),
+        (["--html", f"{__file__}/page.html"], "is a file; choose another --html"),
+        (["--device", "no-such-phone"], ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_with_a_flag_is_told_before_anything_is_measured(
+    build: Path, benched: list[Any], capsys: Any, words: list[str], says: str
+) -> None:
+    assert run(["trade-off", str(build / "tflite-cpu-fp32"), *words]) != 0
+    out, err = capsys.readouterr()
+    assert says in err and "defect" not in err and not out and not benched
+
+
+@pytest.mark.parametrize(
+    "failure", ["a damaged file", QualityError("wrong shape"), ConversionError("no Vulkan device")]
+)
+def test_one_artifact_that_fails_costs_no_other_its_row(
+    build: Path, tmp_path: Path, benched: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any, failure: Any
+) -> None:
+    bad = copy_with(build / "tflite-cpu-w8", tmp_path / "bad", b"no model" if isinstance(failure, str) else None)
+    if not isinstance(failure, str):
+        from mobile_matting_export import score_artifact as module
+
+        def judge(file_format: Any, files: tuple[Path, ...], *rest: Any) -> Any:
+            if files[0].parent == bad:
+                raise failure
+            return judge_files(file_format, files, *rest)
+
+        judge_files = module.judge_files
+        monkeypatch.setattr(module, "judge_files", judge)
+    page = tmp_path / "page.html"
+    words = ["trade-off", str(bad), str(build / "tflite-cpu-fp32"), "--html", str(page)]
+    assert run([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    first, second = json.loads(out)["artifacts"]
+    assert first["error"] is None and first["why_no_error"].startswith("it does not run here: ")
+    assert isinstance(failure, str) or str(failure) in first["why_no_error"]
+    assert second["error"]["mad_band"] < 1e-5 and len(benched) == 1
+    assert f"{bad} is not compared with its network: it does not run here" in err
+    assert "it does not run here" in page.read_text()
+
+
+def test_a_page_that_fails_leaves_the_result(
+    build: Path, tmp_path: Path, benched: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def write(*_: Any) -> None:
+        raise UsageError("cannot write it: the disk is full; choose another --html")
+
+    monkeypatch.setattr("mobile_matting_export.report.trade_off_page.write_trade_off_page", write)
+    page = str(tmp_path / "page.html")
+    assert run(["trade-off", str(build / "tflite-cpu-fp32"), "--html", page, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["latency"][0]["latencies"][0]["p50"] == 20.0
+    assert "the disk is full" in err and "page:" not in err
+
+
+def test_a_manifest_that_lacks_a_field_is_no_defect(
+    build: Path, tmp_path: Path, benched: list[Any], capsys: Any
+) -> None:
+    old = copy_with(build / "tflite-cpu-fp32", tmp_path / "old", mode=None)
+    assert run(["trade-off", str(old), str(build / "tflite-cpu-w8")]) == 2
+    assert f"the manifest of {old} lacks 'mode': convert the network again" in capsys.readouterr().err
+    assert not benched
+
+
+def test_a_gpu_artifact_timed_here_is_marked(build: Path, tmp_path: Path, benched: list[Any], capsys: Any) -> None:
+    gpu = copy_with(build / "tflite-cpu-fp32", tmp_path / "gpu", target="tflite-gpu", accelerator="gpu", mode="gpu")
+    assert run(["trade-off", str(gpu), str(build / "tflite-cpu-fp32"), "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["latency"][0]["latencies"]
+    assert (first["on"], second["on"], second["doubts"]) == ("cpu x4", "cpu x4", [])
+    assert "was timed on the cpu, but is made for the gpu" in first["doubts"][0]
 
 
 def test_what_cannot_be_compared_exits_2_before_anything_runs(build: Path, tmp_path: Path, capsys: Any) -> None:
     other = write_report(tmp_path / "other.json", build / "onnx-fp32")
     fp32 = str(build / "tflite-cpu-fp32")
     for words, says in (
-        ([fp32, "--report", other], "measured other files"),
-        ([fp32, "--report", str(tmp_path / "none.json")], "does not exist"),
+        ([fp32, "--latency-from", other], "measured other files"),
+        ([fp32, "--latency-from", str(tmp_path / "none.json")], "does not exist"),
         ([str(tmp_path)], "has no manifest.json"),
     ):
         assert run(["trade-off", *words]) == 2
@@ -87,9 +188,9 @@ def test_an_artifact_whose_weights_are_gone_has_latency_and_size(build: Path, tm
     manifest["network"]["checkpoint"] = {"file": "gone.pt", "sha256": "0" * 64}
     manifest["network"]["name"] = "mine"
     write_json(folder / "manifest.json", manifest)
-    words = ["trade-off", str(folder), "--report", write_report(tmp_path / "r.json", folder)]
+    words = ["trade-off", str(folder), "--latency-from", write_report(tmp_path / "r.json", folder)]
     assert run(words) == 0
     out, err = capsys.readouterr()
-    assert "10.00 ms" in out and "not compared" in out and "gone.pt" in err
+    assert "10.00 / 11.00, cpu x4" in out and "not compared" in out and "gone.pt" in err
     assert run([*words, "--checkpoint", str(tmp_path / "r.json")]) == 2
     assert "is not the checkpoint" in capsys.readouterr().err

@@ -51,10 +51,37 @@ def test_several_files_are_known_by_the_sum_of_their_sums() -> None:
 
 
 def test_the_same_bytes_under_two_targets_keep_their_own_times() -> None:
-    artifacts = [make_artifact("a"), make_artifact("b", target="tflite-gpu")]
+    artifacts = [make_artifact("a"), make_artifact("b", target="tflite-gpu", accelerator="gpu")]
     gpu = result("a" * 64, 5.0, title="net tflite-gpu-fp32", accelerator="gpu")
     found = match_report(report(gpu, result("a" * 64)), "bench.json", artifacts, pytest.fail)
     assert [one and (one.p50, one.on) for one in found.latencies] == [(20.0, "cpu x4"), (5.0, "gpu x4")]
+
+
+def test_a_time_on_the_own_accelerator_comes_before_one_of_the_own_title() -> None:
+    gpu = result("a" * 64, 5.0, accelerator="gpu")
+    found = match_report(
+        report(gpu, result("a" * 64, title="net tflite-gpu-fp32")), "bench.json", [make_artifact("a")], pytest.fail
+    )
+    assert [one and (one.p50, one.on, one.doubts) for one in found.latencies] == [(20.0, "cpu x4", ())]
+
+
+@pytest.mark.parametrize(("made_for", "ran"), [("cpu", "gpu"), ("gpu", "cpu")])
+def test_a_time_on_another_accelerator_is_in_doubt_and_noted(made_for: str, ran: str) -> None:
+    notes: list[str] = []
+    artifact = make_artifact("a", target=f"tflite-{made_for}", accelerator=made_for)
+    other = result("a" * 64, 5.0, title=f"net tflite-{ran}-fp32", accelerator=ran)
+    (latency,) = match_report(report(other), "bench.json", [artifact], notes.append).latencies
+    assert latency is not None and (latency.p50, latency.on) == (5.0, f"{ran} x4")
+    assert latency.doubts == (f"was timed on the {ran}, but is made for the {made_for}: this is not the time of its target",)
+    assert notes == [f"bench.json: a {latency.doubts[0]}"]
+
+
+def test_launches_without_frames_are_told_from_those_with() -> None:
+    means = result("a" * 64, launches=[{"mean_ms": 20.0 + noise} for noise in NOISE])
+    (latency,) = match_report(report(means), "bench.json", [make_artifact("a")], pytest.fail).latencies
+    assert latency is not None and latency.p90_of == "launches"
+    (latency,) = match_report(report(result("a" * 64)), "bench.json", [make_artifact("a")], pytest.fail).latencies
+    assert latency is not None and latency.p90_of == "frames"
 
 
 def test_what_is_missing_and_what_is_left_out_is_told() -> None:

@@ -55,9 +55,11 @@ from mobile_matting_export.announce import Part
 from mobile_matting_export.cli.common import Output
 with Output("text", 0).progress(3) as announce:
     announce("first")
-    announce(Part("warning: [few] pictures"))
+    announce(Part("warning: [/few] pictures"))
     announce("second")
-    announce(Part("measuring", 7, 9))
+    announce(Part("measuring [/tmp/a]", 7, 9))
+    time.sleep(0.5)
+    announce(Part("bisecting"))
     time.sleep(0.5)
 """
 
@@ -76,6 +78,7 @@ def test_on_a_terminal_a_part_has_its_own_bar_and_warnings_stay() -> None:
     os.close(ours)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
-    assert "warning: [few] pictures" in lines  # a line of its own, that no bar overwrites
+    assert lines.count("warning: [/few] pictures") == 1  # a line of its own, that no bar overwrites
     assert any("1/3 second" in line for line in lines)
-    assert any("7/9 measuring" in line for line in lines)
+    assert any("7/9 measuring [/tmp/a]" in line for line in lines)
+    assert [line for line in lines if "bisecting" in line and "/9" not in line and "?" not in line]

@@ -7,7 +7,9 @@ from torch import nn
 
 from mobile_matting_export.graph.capture import capture
 from mobile_matting_export.quantization.fake_quantize import (
+    Arithmetic,
     FakeInt8,
+    has_int8_weights,
     round_map,
     round_weight,
     rounded_maps,
@@ -37,6 +39,49 @@ def test_activations_are_rounded_behind_what_takes_them_in_and_the_tail_is_float
 
     assert operations == ["image", "relu", "conv2d_1", "cat", "conv2d_2"]
     assert convolutions == ["image", "relu", "cat"]
+
+
+def test_where_convolutions_alone_are_int8_other_readers_get_a_map_as_it_was() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.conv(image) + image
+
+    image = torch.randn(1, 3, 8, 8)
+    graph = capture(Skip().eval(), {"image": image})
+    ranges = {"image": Range(-2.0, 2.0)}
+
+    with torch.no_grad():
+        found = FakeInt8(graph, ranges, "convolutions", {}).run(image)
+        rounded = round_map(image, -2.0, 2.0, "convolutions")
+        wanted = graph(rounded) - rounded + image
+
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_ncnn_computes_no_convolution_with_groups_in_int8_and_no_transposed_one() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Conv2d(3, 4, 1)
+            self.depthwise = nn.Conv2d(4, 4, 3, groups=4)
+            self.up = nn.ConvTranspose2d(4, 1, 2, 2)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.up(self.depthwise(self.dense(image)))
+
+    graph = capture(Mixed().eval(), {"image": torch.randn(1, 3, 8, 8)})
+    each: tuple[Arithmetic, ...] = ("operations", "convolutions")
+    by_arithmetic = {
+        arithmetic: [node.name for node in graph.graph.nodes if has_int8_weights(node, arithmetic)]
+        for arithmetic in each
+    }
+
+    assert by_arithmetic == {"operations": ["conv2d", "conv2d_1", "conv_transpose2d"], "convolutions": ["conv2d"]}
+    assert [node.name for node in rounded_maps(graph, "convolutions")] == ["image"]
 
 
 def test_a_map_has_256_values_with_a_zero_point_and_255_without() -> None:

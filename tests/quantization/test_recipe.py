@@ -49,6 +49,18 @@ def test_steps_of_tuning_are_kept_and_none_are_meant_where_nothing_is_said(tmp_p
         read_recipe(path)
 
 
+def test_how_weights_are_rounded_is_kept_and_the_nearest_is_meant_where_nothing_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    write_recipe(replace(RECIPE, rounding="error_feedback"), LAYERS, path)
+
+    assert read_recipe(path).rounding == "error_feedback"
+    path.write_text(path.read_text().replace('rounding = "error_feedback"', 'rounding = "up"'))
+    with pytest.raises(UsageError, match=r"rounding in the recipe .* must be one of nearest, error_feedback, it is 'u"):
+        read_recipe(path)
+    path.write_text(path.read_text().replace('rounding = "up"\n', ""))
+    assert read_recipe(path).rounding == "nearest"
+
+
 def test_the_type_of_the_ends_is_kept_and_float_is_meant_where_nothing_is_said(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     write_recipe(replace(RECIPE, io="int8"), LAYERS, path)

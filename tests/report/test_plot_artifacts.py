@@ -33,7 +33,7 @@ def test_dearer_lies_to_the_right_and_nearer_to_the_network_below() -> None:
     fast, slow = plot["marks"]
     assert LEFT < fast["x"] < fast["end"] < slow["x"] == slow["end"] < WIDTH - RIGHT
     assert TOP < fast["y"] < slow["y"] < HEIGHT - BOTTOM
-    assert (fast["told"], fast["kind"], fast["sure"]) == ("a told", "int8", True)
+    assert (fast["tooltip"], fast["kind"], fast["sure"]) == ("a told", "int8", True)
     assert not plot["cut"] and len(plot["up"]) >= 3 and plot["across"][0]["words"] == "0.0"
 
 

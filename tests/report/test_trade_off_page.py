@@ -12,8 +12,8 @@ from report.test_int8_section import point
 from test_trade_off import make_artifact, make_scored
 
 from mobile_matting_export.errors import UsageError
-from mobile_matting_export.report.trade_off_page import write_trade_off_page
-from mobile_matting_export.trade_off import Clocked, Entry, Latency, TradeOff
+from mobile_matting_export.report.trade_off_page import require_page_place, write_trade_off_page
+from mobile_matting_export.trade_off import ArtifactRow, DeviceLatencies, Latency, TradeOff
 
 
 def make_int8(**changes: Any) -> dict[str, Any]:
@@ -23,23 +23,23 @@ def make_int8(**changes: Any) -> dict[str, Any]:
     return found | changes
 
 
-def make_entries(**changes: Any) -> tuple[Entry, ...]:
+def make_rows(**changes: Any) -> tuple[ArtifactRow, ...]:
     return (
-        Entry("tflite-cpu fp32", make_artifact("a"), make_scored(6e-8, 2e-6)),
-        Entry(
+        ArtifactRow("tflite-cpu fp32", make_artifact("a"), make_scored(6e-8, 2e-6)),
+        ArtifactRow(
             "tflite-cpu int8",
             make_artifact("b", precision="int8", quantization=make_int8(**changes)),
             make_scored(0.009),
         ),
-        Entry("onnx fp32", make_artifact("c", target="onnx"), None, "the checkpoint net.pt is not there"),
+        ArtifactRow("onnx fp32", make_artifact("c", target="onnx"), None, "the checkpoint net.pt is not there"),
     )
 
 
-PHONE = Clocked(
+PHONE = DeviceLatencies(
     "Demo 8, serial R5CX",
     "bench.json",
     "2026-11-29",
-    (Latency(30.0, 31.5, "cpu x4"), Latency(12.0, 12.5, "cpu x4", ("noisy: by 20 %",)), None),
+    (Latency(30.0, 31.5, "cpu x4"), Latency(12.0, 12.5, "cpu x4", doubts=("noisy: by 20 %",)), None),
     ("measured from adb shell",),
 )
 
@@ -54,12 +54,15 @@ def words(html: str) -> str:
 
 
 def test_the_page_has_the_figures_of_every_artifact(tmp_path: Path) -> None:
-    html = write(tmp_path, TradeOff("net", make_entries(), (PHONE,)))
+    html = write(tmp_path, TradeOff("net", make_rows(), (PHONE,)))
     text = words(html)
     for told in (
         "Trade-off: net",
         "tflite-cpu fp32 30.00 / 31.50 cpu x4 400 kB < 0.000001",
-        "tflite-cpu int8 12.00 / 12.50 ? cpu x4 400 kB 0.009 0.0045 <first>.jpg 0.018 40.0 dB 94 % 85 % mad_band=0.01",
+        "tflite-cpu int8 12.00 / 12.50 ? cpu x4 400 kB 0.009 cpu (XNNPACK) 0.0045 <first>.jpg 0.018 40.0 dB",
+        "0.018 40.0 dB 94 % 85 % mad_band=0.01",
+        "file size MAD in the band MAD worst picture",
+        "share of the quality budget",
         "onnx fp32 not measured 400 kB not compared",
         "onnx fp32 was not compared: the checkpoint net.pt is not there",
         "Demo 8, serial R5CX , bench.json, 2026-11-29. measured from adb shell.",
@@ -71,39 +74,60 @@ def test_the_page_has_the_figures_of_every_artifact(tmp_path: Path) -> None:
 
 
 def test_what_was_timed_and_compared_is_drawn_and_a_doubtful_time_is_hollow(tmp_path: Path) -> None:
-    html = write(tmp_path, TradeOff("net", make_entries(points=[]), (PHONE, PHONE)))
-    assert html.count("milliseconds a frame, Demo 8, serial R5CX</text>") == 2
+    html = write(tmp_path, TradeOff("net", make_rows(points=[]), (PHONE, PHONE)))
+    assert html.count("milliseconds a frame, Demo 8, serial R5CX (bench.json)</text>") == 2
     # two artifacts in each of the two latency plots and in that of sizes
     assert len(re.findall(r'<circle class="spot', html)) == 6 and html.count('class="spot int8 unsure"') == 2
-    assert "tflite-cpu int8: p50 12.00 ms, p90 12.50 ms on cpu x4, 400 kB, MAD in the band 0.009" in html
+    assert "tflite-cpu int8: p50 12.00 ms, p90 12.50 ms (of frames) on cpu x4, 400 kB, MAD in the band 0.009" in html
+
+
+def test_a_p90_of_launches_is_not_called_one_of_frames(tmp_path: Path) -> None:
+    ncnn = DeviceLatencies("Demo 8", "ncnn.json", "", (Latency(30.0, 30.4, "cpu x4", "launches"), None, None))
+    html = write(tmp_path, TradeOff("net", make_rows(), (ncnn,)))
+    text = words(html)
+    assert "30.00 / 30.40 cpu x4, of launches" in text and "p90 30.40 ms (of launches) on cpu x4" in html
+    assert "the 90th percentile over the launches" in text and "90 % of the frames keep" not in text
+    both = words(write(tmp_path, TradeOff("net", make_rows(), (PHONE, ncnn))))
+    assert "the 90th percentile over the launches" in both and "90 % of the frames keep" in both
 
 
 def test_plans_are_drawn_over_counted_arithmetic_and_that_is_said(tmp_path: Path) -> None:
-    text = words(write(tmp_path, TradeOff("net", make_entries(), (PHONE,))))
+    text = words(write(tmp_path, TradeOff("net", make_rows(), (PHONE,))))
     assert "tflite-cpu int8: 3 plans" in text and "counted, not timed" in text
     assert "multiply-adds in float, counted" in text
-    alone = words(write(tmp_path, TradeOff("net", make_entries(points=[point(0, 0.002, chosen=True)]), (PHONE,))))
+    alone = words(write(tmp_path, TradeOff("net", make_rows(points=[point(0, 0.002, chosen=True)]), (PHONE,))))
     assert "Plans of the int8 search" not in alone
 
 
 def test_only_differences_that_can_be_seen_are_shown(tmp_path: Path) -> None:
-    html = write(tmp_path, TradeOff("net", make_entries(), (PHONE,)))
+    html = write(tmp_path, TradeOff("net", make_rows(), (PHONE,)))
     assert html.count("data:image/png;base64") == 4
     assert "cannot show any difference: tflite-cpu fp32." in words(html)
 
 
 def test_without_latency_size_is_left(tmp_path: Path) -> None:
-    html = write(tmp_path, TradeOff("net", make_entries(), ()))
+    html = write(tmp_path, TradeOff("net", make_rows(), ()))
     assert "milliseconds" not in html and "size of the files" in html and "p50" not in words(html)
-    bare = tuple(Entry(one.label, one.artifact, None, "no weights") for one in make_entries(points=[]))
+    bare = tuple(ArtifactRow(one.label, one.artifact, None, "no weights") for one in make_rows(points=[]))
     assert "<svg" not in write(tmp_path, TradeOff("net", bare, (PHONE,)))
 
 
 def test_the_same_values_give_the_same_page(tmp_path: Path) -> None:
-    pages = [write(tmp_path, TradeOff("net", make_entries(), (PHONE,))) for _ in range(2)]
+    pages = [write(tmp_path, TradeOff("net", make_rows(), (PHONE,))) for _ in range(2)]
     assert pages[0] == pages[1]
+
+
+def test_a_place_for_no_page_is_refused_before_and_nothing_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for place, says in ((tmp_path, "it is a folder"), (file / "page.html", f"{file} is a file")):
+        with pytest.raises(UsageError, match=rf"cannot write {place}: {says}; choose another --html"):
+            require_page_place(place)
+    require_page_place(file)
+    require_page_place(tmp_path / "new" / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and file.read_text() == "kept"
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose another --html"):
-        write_trade_off_page(tmp_path, TradeOff("net", make_entries(), ()))
+        write_trade_off_page(tmp_path, TradeOff("net", make_rows(), ()))

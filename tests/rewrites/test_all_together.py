@@ -23,7 +23,7 @@ BLOCKS = (
     "conv", "depthwise", "bn", "relu", "prelu", "cat", "add", "bilinear", "nearest", "box", "pool", "se", "ibn",
     "write", "shuffle", "forward", "wide box",
 )  # fmt: skip
-HEADS = ("slice", "softmax", "resized softmax", "feathering", "window")
+HEADS = ("slice", "softmax", "resized softmax", "feathering", "window", "deconv")
 
 
 class Block(nn.Module):
@@ -82,6 +82,8 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(kind) for kind in blocks)
         self.scores = nn.Conv2d(WIDTH, 2, 1)
         self.coefficients = nn.Conv2d(WIDTH + 2, 3, 3, padding=1)
+        self.enlarge = nn.ConvTranspose2d(WIDTH, 2, 4, 2, 1)
+        self.last = nn.Conv2d(2, 1, 3, padding=1)
         self.head = head
         self.kept = kept or set()
 
@@ -97,6 +99,8 @@ class Network(nn.Module):
     def matte(self, x: torch.Tensor) -> torch.Tensor:
         if self.head == "slice":
             return torch.sigmoid(x[:, :1])
+        if self.head == "deconv":
+            return torch.sigmoid(self.last(self.enlarge(F.relu(x))))
         scores = self.scores(x)
         if self.head == "resized softmax":
             scores = F.interpolate(scores, scale_factor=2, mode="bilinear")
@@ -115,6 +119,7 @@ def test_random_network_keeps_its_function(randomised: Any) -> None:
     @given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7), head=st.sampled_from(HEADS))
     # what merges reads fewer channels than its parts did
     @example(blocks=[*["conv"] * 5, "shuffle", "ibn"], head="slice")
+    @example(blocks=["depthwise", "bn"], head="deconv")
     def check(blocks: list[str], head: str) -> None:
         torch.manual_seed(0)
         network = randomised(Network(blocks, head))

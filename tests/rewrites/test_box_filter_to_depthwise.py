@@ -17,7 +17,8 @@ aten = torch.ops.aten
     [
         nn.AvgPool2d(3, stride=2, padding=1),
         nn.AvgPool2d(3, stride=1, padding=1),
-        nn.AvgPool2d((1, 15), stride=(2, 3), padding=(0, 7)),
+        nn.AvgPool2d((1, 31), stride=(2, 3), padding=(0, 15)),
+        nn.AvgPool2d(5, stride=3, padding=2),
         nn.AvgPool2d((3, 5), stride=(2, 1), padding=(1, 0)),
         nn.AvgPool2d(3, padding=1),
     ],
@@ -53,6 +54,9 @@ def test_pool_that_counts_no_padding_is_left_alone(attempt: Any, pool: nn.Module
     "pool",
     [
         nn.AvgPool2d(5, stride=1, padding=2),
+        nn.AvgPool2d(7, stride=3, padding=3),
+        nn.AvgPool2d(7, stride=7, padding=3),
+        nn.AvgPool2d(7, stride=(1, 4), padding=3),
         nn.AvgPool2d(9, stride=1, padding=(4, 0)),
         nn.AvgPool2d((7, 11), stride=(2, 3), padding=(3, 5)),
         nn.AvgPool2d(8, stride=2, padding=4),

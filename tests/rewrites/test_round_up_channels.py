@@ -113,6 +113,54 @@ def test_multiple_says_how_many(attempt: Any, multiple: int, channels: int, expe
     assert widths(trial) == [expected, 1]
 
 
+class Products(nn.Module):
+    """Two 1x1 convolutions, or one with a stride and another, and a map between them that something else may touch."""
+
+    def __init__(self, channels: int, form: str = "") -> None:
+        super().__init__()
+        kernel, stride = {"stride": (3, 2), "window": (3, 1)}.get(form, (1, 1))
+        self.form = form
+        self.first = nn.Conv2d(8, channels, kernel, stride)
+        self.other = nn.Conv2d(8, channels, 1)
+        self.depthwise = nn.Conv2d(channels, channels, 3, groups=channels)
+        self.last = nn.Conv2d(channels, 8, 3 if form == "read by a window" else 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.first(x))
+        if self.form == "sum":
+            y = y + self.other(x)
+        if self.form == "pooled":
+            y = F.avg_pool2d(y, 2)
+        if self.form == "depthwise":
+            y = self.depthwise(y)
+        return torch.sigmoid(self.last(y))
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "stays"),
+    [
+        ("", 17, True),
+        ("stride", 17, True),  # the first convolution of PortraitNet, pruned
+        ("", 13, False),
+        ("stride", 13, False),
+        ("window", 17, False),
+        ("read by a window", 17, False),
+        ("sum", 17, False),
+        ("pooled", 17, False),
+        ("depthwise", 17, False),
+    ],
+)
+def test_map_between_matrix_products_stays_as_wide_as_it_is(
+    attempt: Any, form: str, channels: int, stays: bool
+) -> None:
+    trial = attempt(ROUND_UP_CHANNELS, Products(channels, form), (1, 8, 9, 11))
+
+    assert (widths(trial)[0] == channels) is stays
+    kept = [refusal for refusal in trial.outcome.refusals if "keeps its 17 channels, only matrix products" in refusal]
+    assert len(kept) == int(stays)
+    assert max(trial.error, trial.ring_error) < 1e-6
+
+
 def test_dead_channels_leave_what_was_filled_up() -> None:
     network = Between("add", first=12, second=12).eval()
     with torch.no_grad():
