@@ -160,12 +160,18 @@ def _require_accelerator(target: Target, files: tuple[Path, ...], job: Job) -> N
 
 def _make_int8(prepared: Prepared, cache: ResultCache | None, target: Target, folder: Path, stem: str) -> Int8File:
     """The int8 files and how they came about; the recipe lies beside them."""
+    limits = _limits(target, "int8", prepared.job)
+
+    def verify(files: tuple[Path, ...]) -> bool:
+        return judge_files(target.format, files, target.accelerator, prepared.cases, limits)[0].passed
+
     made = make_int8(
         prepared.network,
         target,
         prepared.job.int8,
         prepared.calibration,
         lambda row, place: (lower_target(prepared, cache, row, "fp32", place, stem), prepared.for_target(row)[0]),
+        verify,
         folder,
         stem,
         cache,

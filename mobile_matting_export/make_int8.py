@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +50,16 @@ class Int8File:
     tuned: Tuned | None = None
 
 
+Verify = Callable[[tuple[Path, ...]], bool]
+
+
 def make_int8(
     network: LoadedNetwork,
     target: Target,
     wish: Int8Wish,
     calibration: Calibration,
     lower: Lower,
+    verify: Verify,
     folder: Path,
     stem: str,
     cache: ResultCache | None,
@@ -73,6 +77,7 @@ def make_int8(
         wish: budget or recipe.
         calibration: pictures for ranges, and others to judge by.
         lower: see ``Lower``.
+        verify: whether files keep the limits on the verification pictures: no plan is taken that does not.
         folder: for the files.
         stem: of their names.
         cache: where statistics and judged plans are kept.
@@ -94,7 +99,7 @@ def make_int8(
 
         if wish.recipe is None:
             workshops = [make_workshop(tool) for tool in tools]
-            variant, found = _search(target, wish, workshops)
+            variant, found = _search(target, wish, workshops, verify)
         else:
             if calibration.sha256 != wish.recipe.calibration:
                 announce(
@@ -128,7 +133,7 @@ def make_int8(
     return Int8File(files, variant.target, recipe, judge, found, full, variant.tuned)
 
 
-def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tuple[Variant, Found]:
+def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop], verify: Verify) -> tuple[Variant, Found]:
     """The plan with most of the multiply-accumulates in int8, over the format's ways to compute in int8.
 
     Others than the usual way are tried where its plan leaves much in float; so is another rounding of the weights.
@@ -140,7 +145,8 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
         variant = _choose_variant(make_variants(target, wish, workshop, rounding), wish, workshop)
         if variant is None:
             continue
-        found = search_budget(variant.judge, wish.budget, variant.floats, workshop.announce)
+        accept = functools.partial(_is_verified, variant.judge, verify, workshop.announce)
+        found = search_budget(variant.judge, wish.budget, variant.floats, accept, workshop.announce)
         share = 0.0 if found is None else _share_in_int8(variant, found.keep_float)
         reached.append(_describe_miss(variant, found, share))
         if found is not None and share >= _LEAST_SHARE and (best is None or share > best[0]):
@@ -160,6 +166,15 @@ def _search(target: Target, wish: Int8Wish, workshops: Sequence[Workshop]) -> tu
             "output path."
         )
     return best[1], best[2]
+
+
+def _is_verified(judge: PlanJudge, verify: Verify, announce: Announce, keep_float: frozenset[str]) -> bool:
+    with tempfile.TemporaryDirectory(prefix="mmexport-") as folder:
+        kept = verify(judge.write(keep_float, Path(folder), "plan"))
+    if not kept:
+        held = f"with {len(keep_float)} layers in float the budget holds"
+        announce(Part(f"int8: {held}, the limits on the verification pictures do not"))
+    return kept
 
 
 def _roundings(workshop: Workshop) -> tuple[Rounding, ...]:

@@ -44,13 +44,20 @@ class Found:
     blocks: tuple[BlockSensitivity, ...] = ()
 
 
-def search_budget(judge: PlanJudge, budget: Budget, floats: frozenset[str], announce: Announce) -> Found | None:
-    """The cheapest plan found that holds the budget with its margins; None where none does.
+Accept = Callable[[frozenset[str]], bool]
+"""Whether the files of a plan that holds the budget may be shipped: they are verified afterwards, on other pictures."""
+
+
+def search_budget(
+    judge: PlanJudge, budget: Budget, floats: frozenset[str], accept: Accept, announce: Announce
+) -> Found | None:
+    """The cheapest plan found that holds the budget with its margins and is accepted; None where none is.
 
     Args:
         judge: makes and scores plans.
         budget: what the mattes may differ.
         floats: layers that stay float in any case.
+        accept: asked of plans that hold the budget.
         announce: called as each step starts.
     """
     points: dict[frozenset[str], Point] = {}
@@ -60,7 +67,7 @@ def search_budget(judge: PlanJudge, budget: Budget, floats: frozenset[str], anno
         if score is None:
             return False
         points[keep_float] = Point(keep_float, score)
-        return budget.strain(score) <= 1
+        return budget.strain(score) <= 1 and accept(keep_float)
 
     announce(Part(f"int8: all layers{f' but the {len(floats)} that always stay float' if floats else ''}"))
     if holds(floats):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cli.test_match_report import report, result
 
+from android_bench.errors import NoDevice
 from mobile_matting_export.artifact import Artifact, file_sha256, read_artifact, write_json
 from mobile_matting_export.cli.bench_jobs import files_sha256
 from mobile_matting_export.cli.main import run
@@ -96,7 +97,6 @@ def test_without_a_report_this_computer_is_measured(build: Path, benched: list[A
         (["--network", "/nonexistent.py:build"], "/nonexistent.py"),
         (["--html", "/"], "cannot write /: it is a folder; choose another --html"),
         (["--html", f"{__file__}/page.html"], "is a file; choose another --html"),
-        (["--device", "no-such-phone"], ""),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -106,6 +106,18 @@ def test_what_is_wrong_with_a_flag_is_told_before_anything_is_measured(
     assert run(["trade-off", str(build / "tflite-cpu-fp32"), *words]) != 0
     out, err = capsys.readouterr()
     assert says in err and "defect" not in err and not out and not benched
+
+
+def test_a_phone_that_is_not_there_is_told_before_anything_is_computed(
+    build: Path, benched: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def find_phone(serial: str) -> str:
+        raise NoDevice(f"no phone {serial}")
+
+    monkeypatch.setattr("android_bench.adb.find_phone", find_phone)
+    assert run(["trade-off", str(build / "tflite-cpu-fp32"), "--device", "R5CX"]) == NoDevice.exit_code
+    err = capsys.readouterr().err
+    assert "no phone R5CX" in err and "in PyTorch" not in err and not benched
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_a_time_on_another_accelerator_is_in_doubt_and_noted(made_for: str, ran:
     other = result("a" * 64, 5.0, title=f"net tflite-{ran}-fp32", accelerator=ran)
     (latency,) = match_report(report(other), "bench.json", [artifact], notes.append).latencies
     assert latency is not None and (latency.p50, latency.on) == (5.0, f"{ran} x4")
-    assert latency.doubts == (f"was timed on the {ran}, but is made for the {made_for}: this is not the time of its target",)
+    assert latency.doubts == (
+        f"was timed on the {ran}, but is made for the {made_for}: this is not the time of its target",
+    )
     assert notes == [f"bench.json: a {latency.doubts[0]}"]
 
 

@@ -43,7 +43,7 @@ class FakeJudge:
 
 
 def _search(judge: FakeJudge, floats: frozenset[str] = frozenset()):  # type: ignore[no-untyped-def]
-    return search_budget(judge, BUDGET, floats, lambda message: None)  # type: ignore[arg-type]
+    return search_budget(judge, BUDGET, floats, lambda plan: True, lambda message: None)  # type: ignore[arg-type]
 
 
 def test_all_in_int8_is_taken_where_it_holds_and_nothing_else_is_tried() -> None:
@@ -111,3 +111,18 @@ def test_the_search_asks_a_bounded_number_of_plans() -> None:
 def test_a_block_is_the_module_that_holds_the_layers_own() -> None:
     assert block_of(QuantizableLayer("x", "net.stage_0.dense.1.conv", "CONV_2D", 1, 1, 1)) == "net.stage_0.dense.1"
     assert block_of(QuantizableLayer("x", "", "ADD", 1, 1, 1)) == ""
+
+
+def test_a_plan_that_is_not_accepted_does_not_do_though_it_holds_the_budget() -> None:
+    judge = FakeJudge({"a1": 0.02, "a2": 0.003, "b1": 0.004, "b2": 0.0015})
+    asked: list[frozenset[str]] = []
+
+    def accept(plan: frozenset[str]) -> bool:
+        asked.append(plan)
+        return {"a1", "b1"} <= plan
+
+    found = search_budget(judge, BUDGET, frozenset(), accept, lambda message: None)  # type: ignore[arg-type]
+
+    assert found is not None and found.keep_float == {"a1", "b1"}
+    assert frozenset({"a1"}) in asked  # it holds the budget
+    assert all(sum(harm for name, harm in judge.harms.items() if name not in plan) < 0.01 for plan in asked)

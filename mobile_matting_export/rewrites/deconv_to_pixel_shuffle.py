@@ -1,0 +1,119 @@
+"""A dense transposed convolution becomes a 3x3 one on the small map, whose channels become pixels.
+
+out[s*i + r] = sum over t of x[i - t] * w[s*t + r + p], for stride s, padding p and phase 0 <= r < s: with p inside the
+sum, each phase reads at most one pixel further on either side where kernel and padding allow it, so that one 3x3
+convolution with padding 1 and s*s times the outputs computes them all, and ``pixel_shuffle`` interleaves them; nothing
+is cropped. For kernel 4, stride 2, padding 1 five of nine weights are zero: ncnn's Winograd algorithm, which a
+transposed convolution does not have, makes up for them.
+Finds: transposed convolutions with one group, the same stride of 2 or more on both axes, no dilation, whose results are
+stride times their input and read one pixel further on at least one side of each axis.
+Refuses: what is counted cheaper as it is (``_decide``).
+Exact: yes (float32 rounding; borders included).
+For ncnn on CPUs: TFLite has DEPTH_TO_SPACE and no such algorithm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import fx
+
+from mobile_matting_export.graph.ops import CONV, DECONV, PIXEL_SHUFFLE, Conv, is_op
+from mobile_matting_export.graph.provenance import describe, module_path
+from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
+from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
+
+_TRANSPOSED = 0.020  # a multiply-accumulate of a transposed convolution
+_SCATTERED = 0.8  # a result of one
+_WINOGRAD = 0.0088  # a multiply-accumulate of a 3x3 convolution, on whole tiles of results
+_TILE = 6
+_MOVED = 0.6  # an element that pixel_shuffle moves
+_KEPT, _SPELT, _UNIT = "transposed convolution", "pixel shuffle", "nanoseconds of one x86 thread"
+
+
+def _apply(graph_module: fx.GraphModule) -> Outcome:
+    changes, refusals, decisions = 0, [], []
+    for node in list(graph_module.graph.nodes):
+        if not is_op(node, DECONV):
+            continue
+        obstacle = _obstacle(graph_module, node)
+        if obstacle is None:
+            decisions.append(decision := _decide(node))
+            obstacle = None if decision.taken == _SPELT else "it is counted cheaper than its other form"
+        if obstacle is not None:
+            refusals.append(f"{describe(node)}: stays a transposed convolution, {obstacle}")
+            continue
+        _spell(graph_module, node)
+        changes += 1
+    return Outcome(changes, tuple(refusals), tuple(decisions))
+
+
+def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
+    conv = Conv.of(node)
+    weight = constant(graph_module, conv.weight)
+    if weight is None or (conv.bias is not None and constant(graph_module, conv.bias) is None):
+        return "its weight or bias is computed"
+    if conv.groups != 1:
+        return f"it has {conv.groups} groups"
+    if conv.dilation != (1, 1):
+        return f"its dilation is {conv.dilation}"
+    stride = conv.stride[0]
+    if conv.stride[1] != stride or stride < 2:
+        return f"its stride is {conv.stride}"
+    if shape(node)[2:] != tuple(stride * side for side in shape(conv.input)[2:]):
+        return f"its result is not {stride} times its input"
+    reach = [_reach(kernel, int(cut), stride) for kernel, cut in zip(weight.shape[2:], conv.padding, strict=True)]
+    if reach != [1, 1]:
+        return f"its results read {' and '.join(map(str, reach))} pixels further down and right, not one"
+    return None
+
+
+def _reach(kernel: int, cut: int, stride: int) -> int:
+    """Pixels that a result reads beyond its own, on the side where it reads more."""
+    return max((kernel - 1 - cut) // stride, -((-cut) // stride))
+
+
+def _decide(node: fx.Node) -> Decision:
+    """What both forms cost."""
+    conv = Conv.of(node)
+    inputs, outputs, *kernel = shape(conv.weight)
+    small, results = shape(conv.input)[2:], math.prod(shape(node)[1:])
+    transposed = _TRANSPOSED * math.prod(small) * math.prod(kernel) * inputs * outputs + _SCATTERED * results
+    tiled = math.prod(math.ceil(side / _TILE) * _TILE for side in small)
+    plain = _WINOGRAD * tiled * 9 * inputs * outputs * conv.stride[0] ** 2 + _MOVED * results
+    costs = ((_KEPT, transposed), (_SPELT, plain))
+    return Decision(module_path(node), costs, _UNIT, _SPELT if plain < transposed else _KEPT)
+
+
+def _spell(graph_module: fx.GraphModule, node: fx.Node) -> None:
+    conv = Conv.of(node)
+    weight, bias = constant(graph_module, conv.weight), constant(graph_module, conv.bias)
+    assert weight is not None and not isinstance(conv.padding, str)
+    block = conv.stride[0]
+    stored = add_constant(graph_module, _phases(weight, block, conv.padding), f"{node.name}_phases", node)
+    shift = None
+    if bias is not None:
+        shift = add_constant(graph_module, bias.repeat_interleave(block**2), f"{node.name}_shift", node)
+    small = insert_op(graph_module, node, CONV, conv.input, stored, shift, [1, 1], [1, 1], [1, 1], 1, like=node)
+    replace(graph_module, node, insert_op(graph_module, node, PIXEL_SHUFFLE, small, block, like=node))
+
+
+def _phases(weight: torch.Tensor, block: int, padding: tuple[int, int]) -> torch.Tensor:
+    """Inputs x outputs x kh x kw to (output, row, column) x inputs x 3 x 3."""
+    inputs, outputs, height, width = weight.shape
+    phases = weight.new_zeros(outputs, block, block, inputs, 3, 3)
+    for row in range(height):
+        down, a = divmod(row - padding[0], block)
+        for column in range(width):
+            right, b = divmod(column - padding[1], block)
+            # a convolution reads x[i + t], not x[i - t]
+            phases[:, a, b, :, 1 - down, 1 - right] = weight[:, :, row, column].T
+    return phases.flatten(0, 2)
+
+
+DECONV_TO_PIXEL_SHUFFLE = Rewrite(
+    name="deconv_to_pixel_shuffle",
+    why="ncnn computes 3x3 convolutions by Winograd's algorithm, transposed ones without",
+    apply=_apply,
+)
