@@ -12,6 +12,7 @@ from mobile_matting_export.rewrites.commute_pointwise import COMMUTE_POINTWISE
 from mobile_matting_export.rewrites.compute_columns_together import COMPUTE_COLUMNS_TOGETHER
 from mobile_matting_export.rewrites.convolve_phases import CONVOLVE_PHASES
 from mobile_matting_export.rewrites.deconv_to_depth_to_space import DECONV_TO_DEPTH_TO_SPACE
+from mobile_matting_export.rewrites.deconv_to_pixel_shuffle import DECONV_TO_PIXEL_SHUFFLE
 from mobile_matting_export.rewrites.mask_instance_norm import MASK_INSTANCE_NORM
 from mobile_matting_export.rewrites.merge_linear_convs import MERGE_LINEAR_CONVS
 from mobile_matting_export.rewrites.rewrite import Rewrite
@@ -51,6 +52,7 @@ NCNN_CPU_CHOICES = (
     Choice("round_up_channels", (("to 8", (ROUND_UP_CHANNELS,)), ("to 4", (round_up_channels(4),)), ("not", ()))),
     Choice("split_conv_over_concat", (("split", (SPLIT_ANY_CONV_OVER_CONCAT,)), ("joined", ()))),
     Choice("convolve_phases", (("phases", (CONVOLVE_PHASES,)), ("pixels", ()))),
+    Choice("deconv_to_pixel_shuffle", (("counted", (DECONV_TO_PIXEL_SHUFFLE,)), ("kept", ()))),
     *(_MERGED, _MOVED),
 )
 # what is counted is work for a CPU: on a GPU all of it is worth a look

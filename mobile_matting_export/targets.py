@@ -27,6 +27,7 @@ from mobile_matting_export.rewrites.commute_pointwise import COMMUTE_POINTWISE
 from mobile_matting_export.rewrites.compute_columns_together import COMPUTE_COLUMNS_TOGETHER
 from mobile_matting_export.rewrites.convolve_phases import CONVOLVE_PHASES
 from mobile_matting_export.rewrites.deconv_to_depth_to_space import DECONV_TO_DEPTH_TO_SPACE
+from mobile_matting_export.rewrites.deconv_to_pixel_shuffle import DECONV_TO_PIXEL_SHUFFLE
 from mobile_matting_export.rewrites.eliminate_dead_channels import ELIMINATE_DEAD_CHANNELS
 from mobile_matting_export.rewrites.expand_feathering import EXPAND_FEATHERING
 from mobile_matting_export.rewrites.fold_batchnorm import FOLD_BATCHNORM
@@ -165,8 +166,12 @@ _TFLITE = (
 _TFLITE_CPU = (*_TFLITE, SPLIT_CONV_OVER_CONCAT, COMPUTE_COLUMNS_TOGETHER)
 # a part of a split convolution may read one upsampled map, and move; phases behind what moves, merges and drops
 # channels, which does not know pixel shuffles (trained portraitnet_video: 0.83 of the time with the map that whole
-# vectors leave as it is); whole vectors last, when no channel comes or goes any more
-_NCNN_CPU = (*_COMMON, SPLIT_ANY_CONV_OVER_CONCAT, COMMUTE_POINTWISE, CONVOLVE_PHASES, ROUND_UP_CHANNELS)
+# vectors leave as it is); whole vectors when no channel comes or goes any more; other transposed convolutions last,
+# since whole vectors stop at pixel shuffles
+_NCNN_CPU = (
+    *(*_COMMON, SPLIT_ANY_CONV_OVER_CONCAT, COMMUTE_POINTWISE),
+    *(CONVOLVE_PHASES, ROUND_UP_CHANNELS, DECONV_TO_PIXEL_SHUFFLE),
+)
 # half precision cannot hold a sum over a whole map; last, when every mean is there
 _TFLITE_GPU = (*_TFLITE, CASCADE_MEANS)
 
