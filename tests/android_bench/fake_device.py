@@ -369,8 +369,8 @@ class FakeDevice:
                 os.killpg(session, signal.SIGKILL)
 
     def reboot(self) -> None:
+        self.lose()  # first: the end of a command that is killed must not reach the host
         self.kill_all()
-        self.lose()
         self.plug_in()
 
 

@@ -23,7 +23,7 @@ BLOCKS = (
     "conv", "depthwise", "bn", "relu", "prelu", "cat", "add", "bilinear", "nearest", "box", "pool", "se", "ibn",
     "write", "shuffle", "forward", "wide box",
 )  # fmt: skip
-HEADS = ("slice", "softmax", "resized softmax", "feathering", "window", "deconv")
+HEADS = ("slice", "softmax", "resized softmax", "feathering", "window", "deconv", "doubled")
 
 
 class Block(nn.Module):
@@ -101,6 +101,9 @@ class Network(nn.Module):
             return torch.sigmoid(x[:, :1])
         if self.head == "deconv":
             return torch.sigmoid(self.last(self.enlarge(F.relu(x))))
+        if self.head == "doubled":
+            large = self.enlarge(F.relu(x))
+            return torch.sigmoid(large[:, :1] + large[:, 1:])
         scores = self.scores(x)
         if self.head == "resized softmax":
             scores = F.interpolate(scores, scale_factor=2, mode="bilinear")
@@ -120,6 +123,7 @@ def test_random_network_keeps_its_function(randomised: Any) -> None:
     # what merges reads fewer channels than its parts did
     @example(blocks=[*["conv"] * 5, "shuffle", "ibn"], head="slice")
     @example(blocks=["depthwise", "bn"], head="deconv")
+    @example(blocks=["conv", "add"], head="doubled")
     def check(blocks: list[str], head: str) -> None:
         torch.manual_seed(0)
         network = randomised(Network(blocks, head))
