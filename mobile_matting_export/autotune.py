@@ -72,6 +72,8 @@ def autotune(
         folder = Path(scratch)
         if cache is not None and cache.fetch(key, folder):
             record = json.loads((folder / _LIST).read_text(encoding="utf-8"))
+            for entry in record:
+                announce(Part(f"autotune {target.name}, {entry['choice']}: {entry['taken']}, as decided before"))
         else:
             record = _Tuner(target, build, time, unit, folder, announce).run()
             (folder / _LIST).write_text(json.dumps(record), encoding="utf-8")
@@ -123,7 +125,7 @@ class _Tuner:
         return self.build(row, place)
 
     def _compare(self, row: Target, choice: Choice, forms: dict[str, tuple[Path, ...]]) -> dict[str, Any]:
-        again = f"{choice.own}, loaded again"
+        again = f"{choice.own} again"
         times = self.time(row, {choice.own: forms[choice.own], again: forms[choice.own], **forms})
         own, twin = times[choice.own], times[again]
         noise = abs(float(np.log(own).mean() - np.log(twin).mean()))

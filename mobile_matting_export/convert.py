@@ -132,6 +132,9 @@ def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precisi
         return TimedRow(target)
     if precision == "int8":
         raise UsageError("--autotune times float forms: use it with fp32, fp16 or w8, not with int8")
+    if not target.choices:
+        prepared.announce(Part(f"warning: --autotune changes nothing for {target.name}, which has no other forms"))
+        return TimedRow(target)
     limits = _limits(target, precision, job)
 
     def build(row: Target, folder: Path) -> tuple[Path, ...] | None:

@@ -145,7 +145,7 @@ def fit_network(
     full = load(None)
     sizes = sorted(search.sizes or legal_sizes(full.spec), key=lambda size: -size[0] * size[1])
     points = [p for precision in search.precisions for p in _bisect(load, search, sizes, precision, announce)]
-    announce(f"timing {len(points)} sizes in turns")
+    announce("timing all sizes tried in turns")
     timed = iter(_time(search, [p.artifact for p in points if p.artifact is not None]))
     points = [_judged(p, next(timed)) if p.artifact is not None else p for p in points]
     announce("measuring quality")

@@ -281,5 +281,5 @@ def choose_precision(target: Target, wanted: str | None) -> str:
     if wanted in target.limits:
         return wanted
     offered = ", ".join(target.limits)
-    reason = target.refusals.get(wanted, f"it knows {offered}")
+    reason = target.refusals.get(wanted, "there is no such precision")
     raise UsageError(f"target {target.name} does not take --precision {wanted}: {reason} (offered: {offered})")

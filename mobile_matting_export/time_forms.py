@@ -68,7 +68,7 @@ def time_forms_here(asked: FormsToTime, announce: Announce) -> dict[str, list[fl
     shuffle = random.Random(0).shuffle
     taken: dict[str, list[float]] = {name: [] for name in names}
     for load in range(_LOADS):
-        announce(Part(f"timing {', '.join(names)} in turns", load, _LOADS))
+        announce(Part(f"timing the forms {', '.join(names)} in turns", load, _LOADS))
         with contextlib.ExitStack() as opened:
             order = list(names)
             shuffle(order)  # who is loaded first gets the memory that lies best

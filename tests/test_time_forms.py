@@ -58,7 +58,7 @@ def test_times_are_those_of_each_form_whatever_the_order(tmp_path: Path, monkeyp
     times = time_forms_here(FormsToTime(row, "fp32", forms, case, (), (), 0), said.append)
 
     short, long = times["short"], times["long"]
-    assert all(isinstance(message, Part) for message in said) and said[0] == "timing short, long in turns"
+    assert all(isinstance(message, Part) for message in said) and said[0] == "timing the forms short, long in turns"
     assert len(short) == len(long) >= 20
     assert min(short) >= 1 and min(long) >= 3
     assert np.median(short) < 2 < np.median(long)

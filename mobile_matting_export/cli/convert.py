@@ -30,7 +30,7 @@ DEFAULT_NETWORK = "mmnet"
     "target",
     multiple=True,
     envvar="MMEXPORT_TARGET",
-    help="tflite-cpu, tflite-gpu, ncnn-cpu, ncnn-vulkan, onnx; may be repeated.",
+    help="tflite-cpu, tflite-gpu, ncnn-cpu, ncnn-vulkan, onnx; at least one, may be repeated.",
 )
 @click.option(
     "--checkpoint",

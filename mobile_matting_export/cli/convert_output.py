@@ -64,5 +64,9 @@ def tabulate(artifacts: Sequence[Artifact]) -> RenderableType:
             f"{parity['mad']:.1e}",
             f"{parity['images']} pictures, {parity['device']}",
         )
-    lines = [f"int8: {summarize_int8(one.manifest)}" for one in artifacts if "quantization" in one.manifest]
+    lines = [
+        f"int8, on held-out pictures: {summarize_int8(one.manifest)}"
+        for one in artifacts
+        if "quantization" in one.manifest
+    ]
     return Group(table, *lines)

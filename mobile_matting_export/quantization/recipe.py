@@ -110,7 +110,8 @@ def read_recipe(path: Path) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the recipe {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"cannot read the recipe {path}: {why}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the recipe {path} is not valid TOML: {error}") from None
     if values.get("schema") != SCHEMA:
@@ -196,7 +197,9 @@ def _refuse_unknown(path: Path, values: Mapping[str, Any], known: Sequence[str],
 
 def _nearest(name: str, layers: Sequence[QuantizableLayer]) -> str:
     """Names most like one, else the first of all."""
-    known = list(dict.fromkeys(part for layer in layers for part in (layer.name, layer.module) if part))
+    paths = [layer.module.split(".") for layer in layers]
+    modules = [".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)]
+    known = list(dict.fromkeys(filter(None, [*(layer.name for layer in layers), *modules])))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
     return f"{', '.join(near)} and others" if near else "none"
 

@@ -105,6 +105,16 @@ def test_the_largest_size_that_the_phone_holds_is_chosen(
     assert phone.is_clean()
 
 
+def test_a_size_whose_mattes_are_others_is_chosen_with_a_warning(
+    fit: Callable[..., int], phone: FakeDevice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = {"mad": 0.36, "iou": 0.26}
+    monkeypatch.setattr(fitting, "_qualities", lambda artifacts, full, clips: ([lost] * len(artifacts), None, "itself"))
+    assert fit(phone.address, 100) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "0.3600" in out and "warning: at 128x128 the mattes lose 0.74 of IoU" in out
+
+
 def test_none_is_fast_enough_on_the_phone(
     fit: Callable[..., int], phone: FakeDevice, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,7 +82,9 @@ REFUSED = {
     "no_weights": Case("convert modnet -t onnx -o out", 2, "modnet has no bundled weights: give --checkpoint FILE"),
     "unknown_target": Case("convert -t tflitegpu -o out", 2, "did you mean tflite-gpu?"),
     "unknown_network": Case("convert mmnett -t onnx -o out", 2, "did you mean mmnet?"),
-    "unknown_precision": Case("convert -t tflite-cpu -p fp8 -o out", 2, "--precision fp8: it knows fp32, fp16"),
+    "unknown_precision": Case(
+        "convert -t tflite-cpu -p fp8 -o out", 2, "--precision fp8: there is no such precision (offered: fp32, fp16"
+    ),
     "int8_on_gpu": Case("convert -t tflite-gpu -p int8 -o out", 2, "int8 is for CPUs"),
     "int8_on_vulkan": Case("convert -t ncnn-vulkan -p int8 -o out", 2, "(offered: fp16, fp32)"),
     "half_onnx": Case("convert -t onnx -p fp16 -o out", 2, "onnx is for interchange"),

@@ -79,6 +79,12 @@ def test_a_name_means_a_layer_or_all_within_a_module_of_that_path() -> None:
     assert find_layers([], LAYERS, "the recipe") == frozenset()
 
 
+def test_a_module_written_wrongly_is_told_what_it_may_mean() -> None:
+    with pytest.raises(UsageError, match="it has net.a") as failure:
+        find_layers(["net.aa"], LAYERS, "the recipe")
+    assert "net.a," in str(failure.value) or "net.a and others" in str(failure.value)
+
+
 def test_an_absent_layer_is_named() -> None:
     with pytest.raises(UsageError, match=r"the recipe keeps 'net\.b' in float, but no layer or module"):
         find_layers(["net.a", "net.b"], LAYERS, "the recipe")
