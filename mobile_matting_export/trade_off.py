@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_matting_export.artifact import Artifact
@@ -23,6 +24,11 @@ P90_MEANS = {
     "it).",
 }
 """``Latency.p90_of`` -> what p50 and p90 then are."""
+
+BUDGET_MEANS = (
+    "The budget was held on other pictures: those held out when the file was converted, against the float network. "
+    "Its share cannot be worked out from the errors in the same row."
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,28 @@ class TradeOff:
 
     @property
     def device_names(self) -> list[str]:
-        """In the order of ``devices``; two reports of one device are told apart by their source."""
+        """In the order of ``devices``; two reports of one device are told apart by their files' names, or paths."""
         names = [one.device for one in self.devices]
-        return [f"{one.device} ({one.source})" if names.count(one.device) > 1 else one.device for one in self.devices]
+        short = [(one.device, Path(one.source).name) for one in self.devices]
+        return [
+            f"{one.device} ({file if short.count((one.device, file)) == 1 else one.source})"
+            if names.count(one.device) > 1
+            else one.device
+            for one, (_, file) in zip(self.devices, short, strict=True)
+        ]
+
+    @property
+    def about_sizes(self) -> str:
+        """What errors leave out where the artifacts take pictures of different sizes; empty where they do not."""
+        sizes = sorted({row.facts.size for row in self.rows}, reverse=True)
+        if len(sizes) < 2:
+            return ""
+        listed = ", ".join(_size_words(size) for size in sizes[:-1])
+        return (
+            f"The artifacts take pictures of different sizes, {listed} and {_size_words(sizes[-1])}. Each error is "
+            "against the network at the artifact's own size: it tells what the conversion costs, and not what a "
+            "smaller size itself costs, however bad its mattes. That is told by mmexport fit, and by mmexport evaluate."
+        )
 
     @property
     def p90_of(self) -> set[str]:
@@ -108,6 +133,7 @@ def _describe(row: ArtifactRow) -> dict[str, Any]:
         "precision": facts.precision,
         "accelerator": facts.accelerator,
         "files": row.artifact.manifest["files"],
+        "size": list(facts.size),
         "bytes": facts.bytes,
         "error": None
         if scored is None
@@ -124,6 +150,10 @@ def _describe(row: ArtifactRow) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _size_words(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def require_one_network(artifacts: Sequence[Artifact]) -> str:
@@ -150,11 +180,16 @@ def require_one_network(artifacts: Sequence[Artifact]) -> str:
 
 
 def label_artifacts(artifacts: Sequence[Artifact]) -> list[str]:
-    """``tflite-cpu int8``, and behind it what tells those of one label apart: the input's size, budget, or folder."""
+    """``tflite-cpu int8``, and behind it what tells artifacts apart.
+
+    The input's size stands in each label as soon as two sizes differ, since it bears on latency and error; the budget
+    and the folder only where labels are the same without.
+    """
     all_facts = [read_facts(one) for one in artifacts]
     labels = [f"{facts.target} {facts.precision}" for facts in all_facts]
+    if len({facts.size for facts in all_facts}) > 1:
+        labels = [f"{label} {_size_words(facts.size)}" for label, facts in zip(labels, all_facts, strict=True)]
     for words in (
-        [f"{facts.size[0]}x{facts.size[1]}" for facts in all_facts],
         ["" if facts.int8 is None else facts.int8.budget for facts in all_facts],
         [str(one.folder) for one in artifacts],
     ):

@@ -64,6 +64,9 @@ def test_a_label_says_no_more_than_tells_artifacts_apart() -> None:
     one, other = make_artifact("build/a"), make_artifact("build/b", precision="int8")
     assert label_artifacts([one, other]) == ["tflite-cpu fp32", "tflite-cpu int8"]
     assert label_artifacts([one, make_artifact("build/c", 96)]) == ["tflite-cpu fp32 64x48", "tflite-cpu fp32 96x48"]
+    # the size bears on the figures, so it is told of all, also of one that no other resembles
+    sized = label_artifacts([other, make_artifact("build/c", 96)])
+    assert sized == ["tflite-cpu int8 64x48", "tflite-cpu fp32 96x48"]
     twice = label_artifacts([one, make_artifact("build/c"), other])
     assert twice == ["tflite-cpu fp32 build/a", "tflite-cpu fp32 build/c", "tflite-cpu int8"]
     budgets = [
@@ -129,3 +132,21 @@ def test_two_reports_of_one_device_are_told_apart_by_their_source() -> None:
     one, other, two = (DeviceLatencies(name, f"{name}{n}.json", "", ()) for n, name in enumerate("aba"))
     assert TradeOff("net", (), (one, other)).device_names == ["a", "b"]
     assert TradeOff("net", (), (one, other, two)).device_names == ["a (a0.json)", "b", "a (a2.json)"]
+
+
+def test_of_a_report_its_base_name_is_told_and_its_path_where_two_share_it() -> None:
+    paths = ("here/one.json", "here/two.json", "there/two.json")
+    first, second, third = (DeviceLatencies("a", path, "", ()) for path in paths)
+    assert TradeOff("net", (), (first, second)).device_names == ["a (one.json)", "a (two.json)"]
+    names = ["a (one.json)", "a (here/two.json)", "a (there/two.json)"]
+    assert TradeOff("net", (), (first, second, third)).device_names == names
+
+
+def test_what_the_error_leaves_out_is_said_where_sizes_differ() -> None:
+    large, small = (ArtifactRow("fp32", make_artifact(f"build/{size}", size), make_scored(0.0)) for size in (128, 64))
+    assert TradeOff("net", (large, large), ()).about_sizes == ""
+    told = TradeOff("net", (small, large, small), ()).about_sizes
+    assert "of different sizes, 128x48 and 64x48. Each error is against the network at the artifact's own size" in told
+    assert "not what a smaller size itself costs" in told and "mmexport fit" in told and "mmexport evaluate" in told
+    sizes = [one["size"] for one in TradeOff("net", (small, large), ()).as_dict()["artifacts"]]
+    assert sizes == [[64, 48], [128, 48]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mobile_matting_export.trade_off import P90_MEANS, ArtifactRow, Latency, TradeOff
+from mobile_matting_export.trade_off import BUDGET_MEANS, P90_MEANS, ArtifactRow, Latency, TradeOff
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,7 +14,7 @@ def show_trade_off(trade_off: TradeOff) -> RenderableType:
     """A row an artifact: its latency on every device, size, error, and share of the quality budget."""
     from rich.console import Group
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     has_int8 = any(row.facts.int8 is not None for row in trade_off.rows)
@@ -25,12 +25,16 @@ def show_trade_off(trade_off: TradeOff) -> RenderableType:
         "error computed on",
         *(["share of the quality budget"] if has_int8 else []),
     ]
-    table = Table(*map(escape, heads), box=None, pad_edge=False)
+    # a long word, such as a file's name, goes on in the next line: an ellipsis would hide what tells two columns apart
+    columns = [Column(escape(head), overflow="fold", no_wrap=head == heads[0]) for head in heads]
+    table = Table(*columns, box=None, pad_edge=False)
     for number, row in enumerate(trade_off.rows):
         times = [_time(one.latencies[number]) for one in trade_off.devices]
         cells = [row.label, *times, f"{row.facts.bytes / 1e6:.2f} MB", *_errors(row)]
         table.add_row(*map(escape, [*cells, *([_budget_share(row)] if has_int8 else [])]))
     remarks = [words for kind, words in P90_MEANS.items() if kind in trade_off.p90_of]
+    remarks += [BUDGET_MEANS] if has_int8 else []
+    remarks += [trade_off.about_sizes] if trade_off.about_sizes else []
     remarks += [f"{row.label} is not compared: {row.why}" for row in trade_off.rows if row.scored is None]
     remarks += [
         f"? {row.label} on {name}: {doubt}"

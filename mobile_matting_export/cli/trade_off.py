@@ -51,9 +51,9 @@ def trade_off(
 ) -> None:
     """Show latency, size and error of each ARTIFACT of one network, as a table and as a page with plots.
 
-    ARTIFACT is a folder made by `mmexport convert`, or a folder of such folders. Latencies come from bench
-    reports, matched by the files' sha256, or are measured now; errors are measured on this computer, against the
-    original network.
+    ARTIFACT is a folder made by `mmexport convert`, or a folder of such folders of one network. Latencies come from
+    bench reports, matched by the files' sha256, or are measured now; errors are measured on this computer, against
+    the original network.
 
     \b
     Examples:
@@ -89,15 +89,38 @@ def trade_off(
 
 def _read(named: Sequence[str]) -> list[Artifact]:
     """The artifacts named, and those in the folders named, each once."""
-    from mobile_matting_export.artifact import MANIFEST, read_artifact
+    from mobile_matting_export.artifact import read_artifact
 
     found: dict[Path, Artifact] = {}
     for path in map(Path, named):
-        inside = sorted(path.glob(f"*/{MANIFEST}")) if path.is_dir() and not (path / MANIFEST).exists() else []
-        opened = [read_artifact(place) for place in inside or [path]]
+        opened = [read_artifact(place) for place in _places(path)]
         for artifact in sorted(opened, key=_order):
             found.setdefault(artifact.folder.resolve(), artifact)
     return list(found.values())
+
+
+def _places(path: Path) -> list[Path]:
+    """The path itself where it is an artifact, else the artifacts in it, or in the only network's folder in it.
+
+    Raises:
+        UsageError: it holds the folders of several networks.
+    """
+    from mobile_matting_export.artifact import MANIFEST
+    from mobile_matting_export.errors import UsageError
+
+    if not path.is_dir() or (path / MANIFEST).exists():
+        return [path]
+    if inside := sorted(path.glob(f"*/{MANIFEST}")):
+        return inside
+    deeper = sorted(path.glob(f"*/*/{MANIFEST}"))
+    networks = sorted({place.parent.parent for place in deeper})
+    if len(networks) > 1:
+        listed = ", ".join(one.name for one in networks[:-1])
+        raise UsageError(
+            f"{path} holds {listed} and {networks[-1].name}: a trade-off is between artifacts of one network; name "
+            f"one, as {networks[0]}"
+        )
+    return deeper or [path]
 
 
 def _order(artifact: Artifact) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mobile_matting_export.report.int8_summary import as_decibels, as_percent
 from mobile_matting_export.report.page import format_bytes, format_error, render_page, write_page
 from mobile_matting_export.report.plot_artifacts import Spot, plot_artifacts
 from mobile_matting_export.report.show_worst import show_worst
-from mobile_matting_export.trade_off import P90_MEANS, ArtifactRow, DeviceLatencies, Latency, TradeOff
+from mobile_matting_export.trade_off import BUDGET_MEANS, P90_MEANS, ArtifactRow, DeviceLatencies, Latency, TradeOff
 
 # in this order they have their colours in style.css
 _KINDS = ("fp32", "fp16", "w8", "int8")
@@ -27,11 +27,13 @@ def require_page_place(path: Path) -> None:
     """Refuse, before any work is done, a place that no page can be written to; nothing is made there.
 
     Raises:
-        UsageError: it is a folder, or below a file, or not writable.
+        UsageError: it is a folder, or in none, or not writable.
     """
-    standing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    standing = path if path.exists() else path.parent
     if path.is_dir():
         reason = "it is a folder"
+    elif not standing.exists():
+        reason = f"there is no folder {standing}"
     elif standing != path and not standing.is_dir():
         reason = f"{standing} is a file"
     elif not os.access(standing, os.W_OK):
@@ -49,7 +51,6 @@ def write_trade_off_page(path: Path, trade_off: TradeOff) -> None:
     """
     text = render_page("trade_off_page.html.j2", _values(trade_off))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_page(path, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another --html") from error
@@ -64,7 +65,9 @@ def _values(trade_off: TradeOff) -> dict[str, Any]:
         "box": plot_box(),
         "kinds": [kind for kind in _KINDS if any(row.facts.precision == kind for row in scored)],
         "has_int8": any(row.facts.int8 is not None for row in rows),
-        "plots": [*_latency_plots(trade_off), *_size_plot(scored)],
+        "plots": _plots(trade_off),
+        "about_sizes": trade_off.about_sizes,
+        "budget_means": BUDGET_MEANS,
         "p90_means": [words for kind, words in P90_MEANS.items() if kind in trade_off.p90_of],
         "devices": [_about(*named, trade_off) for named in _named(trade_off)],
         "rows": [_row(row, number, trade_off) for number, row in enumerate(rows)],
@@ -91,16 +94,35 @@ def _is_alike(row: ArtifactRow) -> bool:
     return row.scored is not None and row.scored.score.max_abs < _HALF_A_STEP
 
 
-def _latency_plots(trade_off: TradeOff) -> list[dict[str, Any]]:
-    plots = []
-    for name, device in _named(trade_off):
-        spots = [
-            spot
-            for row, latency in zip(trade_off.rows, device.latencies, strict=True)
-            if latency is not None and (spot := _spot(row, latency)) is not None
-        ]
-        plots += _plot(spots, lambda ms: f"{ms:g}", f"milliseconds a frame, {name}")
-    return plots
+def _plots(trade_off: TradeOff) -> list[dict[str, Any]]:
+    """Error over latency on each device, and over size: one range of errors, so that neighbours can be compared."""
+    drawn = [
+        (f"latency, {name}", "milliseconds a frame", _in_milliseconds, _latency_spots(trade_off.rows, device))
+        for name, device in _named(trade_off)
+    ]
+    drawn.append(("size", "size of the files", _in_bytes, _size_spots(trade_off.rows)))
+    errors = [spot.y for *_, spots in drawn for spot in spots]
+    return [
+        {"title": title, "axis": axis} | plot_artifacts(spots, errors, words)
+        for title, axis, words, spots in drawn
+        if spots
+    ]
+
+
+def _in_milliseconds(value: float) -> str:
+    return f"{value:g}"
+
+
+def _in_bytes(value: float) -> str:
+    return format_bytes(round(value))
+
+
+def _latency_spots(rows: Sequence[ArtifactRow], device: DeviceLatencies) -> list[Spot]:
+    return [
+        spot
+        for row, latency in zip(rows, device.latencies, strict=True)
+        if latency is not None and (spot := _spot(row, latency)) is not None
+    ]
 
 
 def _spot(row: ArtifactRow, latency: Latency) -> Spot | None:
@@ -116,19 +138,15 @@ def _spot(row: ArtifactRow, latency: Latency) -> Spot | None:
     )
 
 
-def _size_plot(scored: list[ArtifactRow]) -> list[dict[str, Any]]:
+def _size_spots(rows: Sequence[ArtifactRow]) -> list[Spot]:
     spots = []
-    for row in scored:
+    for row in rows:
         band = math.inf if row.scored is None else row.scored.score.mad_band
         size = row.facts.bytes
         if math.isfinite(band):
             tooltip = f"{row.label}: {format_bytes(size)}, MAD in the band {format_error(band)}"
             spots.append(Spot(size, size, band, row.label, row.facts.precision, True, tooltip))
-    return _plot(spots, lambda size: format_bytes(round(size)), "size of the files")
-
-
-def _plot(spots: list[Spot], words: Callable[[float], str], axis: str) -> list[dict[str, Any]]:
-    return [{"axis": axis} | plot_artifacts(spots, words)] if spots else []
+    return spots
 
 
 def _about(name: str, device: DeviceLatencies, trade_off: TradeOff) -> dict[str, Any]:
@@ -149,8 +167,10 @@ def _about(name: str, device: DeviceLatencies, trade_off: TradeOff) -> dict[str,
 
 def _row(row: ArtifactRow, number: int, trade_off: TradeOff) -> dict[str, Any]:
     int8, scored = row.facts.int8, row.scored
+    name = f"{row.facts.target} {row.facts.precision}"
     return {
-        "label": row.label,
+        "name": name,
+        "told_apart_by": row.label.removeprefix(name).strip(),
         "bytes": format_bytes(row.facts.bytes),
         "times": [_time(device.latencies[number]) for device in trade_off.devices],
         "error": None

@@ -37,7 +37,7 @@ def write_report(path: Path, *artifacts: Path) -> str:
 def test_reports_give_latency_and_the_page_is_written(build: Path, tmp_path: Path, capsys: Any) -> None:
     one = write_report(tmp_path / "one.json", build / "tflite-cpu-fp32", build / "tflite-cpu-w8")
     two = write_report(tmp_path / "two.json", build / "tflite-cpu-w8")
-    page = tmp_path / "pages" / "trade-off.html"
+    page = tmp_path / "trade-off.html"
     assert (
         run(["trade-off", str(build), "--latency-from", one, "--latency-from", two, "--html", str(page), "--json"]) == 0
     )
@@ -97,6 +97,7 @@ def test_without_a_report_this_computer_is_measured(build: Path, benched: list[A
         (["--network", "/nonexistent.py:build"], "/nonexistent.py"),
         (["--html", "/"], "cannot write /: it is a folder; choose another --html"),
         (["--html", f"{__file__}/page.html"], "is a file; choose another --html"),
+        (["--html", "/nonexistent/dir/page.html"], "there is no folder /nonexistent/dir; choose another --html"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -191,6 +192,22 @@ def test_what_cannot_be_compared_exits_2_before_anything_runs(build: Path, tmp_p
         assert run(["trade-off", *words]) == 2
         err = capsys.readouterr().err
         assert says in err and "comparing" not in err
+
+
+def test_a_folder_of_networks_folders_is_taken_where_it_holds_one_network(
+    build: Path, tmp_path: Path, benched: list[Any], capsys: Any
+) -> None:
+    shutil.copytree(build / "tflite-cpu-fp32", tmp_path / "ldn_fb" / "tflite-cpu-fp32")
+    (tmp_path / "fit").mkdir()
+    assert run(["trade-off", str(tmp_path)]) == 0
+    assert benched == [(["tflite-cpu-fp32"], "host")]
+    for name in ("mmnet", "a_net"):
+        shutil.copytree(build / "tflite-cpu-w8", tmp_path / name / "tflite-cpu-w8")
+    capsys.readouterr()
+    assert run(["trade-off", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert f"{tmp_path} holds a_net, ldn_fb and mmnet: a trade-off is between artifacts of one network" in err
+    assert f"name one, as {tmp_path / 'a_net'}" in err and not out and len(benched) == 1
 
 
 def test_an_artifact_whose_weights_are_gone_has_latency_and_size(build: Path, tmp_path: Path, capsys: Any) -> None:

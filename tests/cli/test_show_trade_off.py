@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from report.test_trade_off_page import PHONE, make_rows
 from rich.console import Console
+from test_trade_off import make_artifact, make_scored
 
 from mobile_matting_export.cli.show_trade_off import show_trade_off
-from mobile_matting_export.trade_off import DeviceLatencies, Latency, TradeOff
+from mobile_matting_export.trade_off import ArtifactRow, DeviceLatencies, Latency, TradeOff
 
 NCNN = DeviceLatencies("Demo 8", "ncnn.json", "", (Latency(30.0, 30.4, "gpu x4", "launches"), None, None))
 
 
-def show(*devices: DeviceLatencies) -> str:
-    console = Console(file=io.StringIO(), width=400)
-    console.print(show_trade_off(TradeOff("net", make_rows(), devices)))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+def render(trade_off: TradeOff, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(show_trade_off(trade_off))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def show(*devices: DeviceLatencies, rows: tuple[ArtifactRow, ...] | None = None) -> str:
+    text = render(TradeOff("net", rows or make_rows(), devices), 400)
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
@@ -40,3 +46,22 @@ def test_what_p90_is_is_said_for_what_was_timed() -> None:
     assert frames in show(PHONE) and launches not in show(PHONE)
     assert frames not in show(NCNN) and launches in show(NCNN)
     assert "p90" not in show()
+
+
+def test_the_budget_is_said_to_be_held_on_other_pictures() -> None:
+    assert "The budget was held on other pictures" in show(PHONE)
+    assert "budget" not in show(rows=make_rows()[:1])
+
+
+def test_artifacts_of_different_sizes_are_not_shown_without_a_word() -> None:
+    small = ArtifactRow("tflite-cpu fp32 32x48", make_artifact("d", 32), make_scored(0.0))
+    assert "of different sizes, 64x48 and 32x48" in show(rows=(*make_rows(), small))
+    assert "sizes" not in show(PHONE)
+
+
+def test_in_a_narrow_terminal_nothing_is_cut_and_names_of_artifacts_stay_whole() -> None:
+    reports = (replace(PHONE, source="/a/long/way/to/a_bench_of_the_morning.json"), replace(PHONE, source="b/eve.json"))
+    text = render(TradeOff("net", make_rows(), reports), 80)
+    assert "\u2026" not in text and "/a/long" not in text
+    for row in make_rows():
+        assert any(line.startswith(f"{row.label} ") for line in text.splitlines()), row.label

@@ -56,6 +56,12 @@ def test_every_operation_has_a_cell_and_a_row(tmp_path: Path) -> None:
     assert "1×8×8×4 float32" in page and "? float32" in page
 
 
+def test_a_module_may_wrap_so_that_verdicts_are_in_sight(tmp_path: Path) -> None:
+    page = _page(tmp_path)
+    assert '<td class="module">net.<wbr>pool</td>' in page and '<td class="module">net.<wbr>&lt;odd&gt;</td>' in page
+    assert "td.module { overflow-wrap: anywhere; }" in page
+
+
 def test_reasons_remedies_remarks_and_hazards_are_shown(tmp_path: Path) -> None:
     page = _page(tmp_path)
     for words in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def test_the_page_has_the_figures_of_every_artifact(tmp_path: Path) -> None:
 
 def test_what_was_timed_and_compared_is_drawn_and_a_doubtful_time_is_hollow(tmp_path: Path) -> None:
     html = write(tmp_path, TradeOff("net", make_rows(points=[]), (PHONE, PHONE)))
-    assert html.count("milliseconds a frame, Demo 8, serial R5CX (bench.json)</text>") == 2
+    assert html.count("<h3>latency, Demo 8, serial R5CX (bench.json)</h3>") == 2
+    assert html.count("milliseconds a frame</text>") == 2
     # two artifacts in each of the two latency plots and in that of sizes
     assert len(re.findall(r'<circle class="spot', html)) == 6 and html.count('class="spot int8 unsure"') == 2
     assert "tflite-cpu int8: p50 12.00 ms, p90 12.50 ms (of frames) on cpu x4, 400 kB, MAD in the band 0.009" in html
@@ -123,11 +125,40 @@ def test_a_place_for_no_page_is_refused_before_and_nothing_is_made(tmp_path: Pat
     for place, says in ((tmp_path, "it is a folder"), (file / "page.html", f"{file} is a file")):
         with pytest.raises(UsageError, match=rf"cannot write {place}: {says}; choose another --html"):
             require_page_place(place)
+    new = tmp_path / "new"
+    for place in (new / "page.html", new / "deeper" / "page.html"):
+        with pytest.raises(UsageError, match=rf"cannot write {place}: there is no folder {place.parent}; choose"):
+            require_page_place(place)
     require_page_place(file)
-    require_page_place(tmp_path / "new" / "page.html")
+    require_page_place(tmp_path / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and file.read_text() == "kept"
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose another --html"):
         write_trade_off_page(tmp_path, TradeOff("net", make_rows(), ()))
+
+
+def test_plots_beside_each_other_have_one_range_of_errors(tmp_path: Path) -> None:
+    one = DeviceLatencies("Demo 9", "b.json", "", (None, Latency(12.0, 12.5, "cpu x4"), None))
+    html = write(tmp_path, TradeOff("net", make_rows(points=[]), (PHONE, one)))
+    ticks = [re.findall(r'y="([^"]*)" text-anchor="end">([0-9][^<]*)</text>', plot) for plot in html.split("<svg")[1:]]
+    assert len(ticks) == 3 and ticks[0] and ticks[0] == ticks[1] == ticks[2]
+
+
+def test_artifacts_of_different_sizes_are_not_drawn_without_a_word(tmp_path: Path) -> None:
+    small = ArtifactRow("tflite-cpu fp32 32x48", make_artifact("d", 32), make_scored(0.0))
+    text = words(write(tmp_path, TradeOff("net", (*make_rows(), small), ())))
+    assert "Note: The artifacts take pictures of different sizes, 64x48 and 32x48. Each error is against" in text
+    assert "different sizes" not in words(write(tmp_path, TradeOff("net", make_rows(), ())))
+
+
+def test_a_name_stays_whole_and_what_is_long_may_go_on_in_the_next_line(tmp_path: Path) -> None:
+    device = "vulkan: llvmpipe (LLVM 15.0.6, 256 bits), fp16 arithmetic"
+    first, *others = make_rows()
+    assert first.scored is not None
+    named = ArtifactRow(f"{first.label} 64x48", first.artifact, replace(first.scored, device=device))
+    html = write(tmp_path, TradeOff("net", (named, *others), (PHONE,)))
+    assert '<td class="name">tflite-cpu fp32<br><span class="device">64x48</span></td>' in html
+    assert f'<span class="soft device">{device}</span>' in html
+    assert "tflite-cpu fp32 64x48 30.00 / 31.50" in words(html)
