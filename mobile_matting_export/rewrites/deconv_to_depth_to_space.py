@@ -19,6 +19,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
+from mobile_matting_export.graph.deconv_phases import why_no_phases
 from mobile_matting_export.graph.ops import CONV, DECONV, Conv, is_op
 from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
@@ -38,7 +39,7 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
     for node in list(graph_module.graph.nodes):
         if not is_op(node, DECONV):
             continue
-        obstacle = _obstacle(graph_module, node)
+        obstacle = why_no_phases(graph_module, node)
         if obstacle is None:
             decisions.append(decision := _decide(node))
             obstacle = None if decision.taken == _PLAIN else "it is counted cheaper than its other form"
@@ -48,21 +49,6 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
         _spell(graph_module, node)
         changes += 1
     return Outcome(changes, tuple(refusals), tuple(decisions))
-
-
-def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
-    conv = Conv.of(node)
-    weight = constant(graph_module, conv.weight)
-    if weight is None or (conv.bias is not None and constant(graph_module, conv.bias) is None):
-        return "its weight or bias is computed"
-    if conv.groups != 1:
-        return f"it has {conv.groups} groups"
-    if conv.dilation != (1, 1):
-        return f"its dilation is {conv.dilation}"
-    stride = conv.stride[0]
-    if conv.stride[1] != stride or stride < 2:
-        return f"its stride is {conv.stride}"
-    return None
 
 
 def _decide(node: fx.Node) -> Decision:

@@ -23,6 +23,7 @@ import math
 import torch
 from torch import fx
 
+from mobile_matting_export.graph.deconv_phases import why_no_phases
 from mobile_matting_export.graph.ops import CONV, DECONV, PIXEL_SHUFFLE, Conv, is_op
 from mobile_matting_export.graph.provenance import describe, module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
@@ -56,17 +57,11 @@ def _apply(graph_module: fx.GraphModule) -> Outcome:
 
 
 def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:
+    if (reason := why_no_phases(graph_module, node)) is not None:
+        return reason
     conv = Conv.of(node)
-    weight = constant(graph_module, conv.weight)
-    if weight is None or (conv.bias is not None and constant(graph_module, conv.bias) is None):
-        return "its weight or bias is computed"
-    if conv.groups != 1:
-        return f"it has {conv.groups} groups"
-    if conv.dilation != (1, 1):
-        return f"its dilation is {conv.dilation}"
-    stride = conv.stride[0]
-    if conv.stride[1] != stride or stride < 2:
-        return f"its stride is {conv.stride}"
+    stride, weight = conv.stride[0], constant(graph_module, conv.weight)
+    assert weight is not None
     if shape(node)[2:] != tuple(stride * side for side in shape(conv.input)[2:]):
         return f"its result is not {stride} times its input"
     reach = [_reach(weight.shape[2 + axis], int(conv.padding[axis]), stride) for axis in (0, 1)]
