@@ -374,6 +374,19 @@ class FakeDevice:
         self.plug_in()
 
 
+AS_BENCHNCNN = """
+cat >&2 <<END
+loop_count = $1
+num_threads = $2
+powersave = $3
+gpu_device = $4
+cooling_down = $5
+END
+printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" "$ms" "$ms" "$ms" >&2
+"""
+"""The end of a fake runner's script: what benchncnn prints on stderr of the file ``$param``, each frame in ``$ms``."""
+
+
 def make_measurable(phone: FakeDevice, samples: Path) -> None:
     """Let the phone answer as one that is cool, charged and awake; ``samples`` holds its recorded ``getprop``."""
     phone.install("getprop", f"cat '{samples}/getprop.txt'")

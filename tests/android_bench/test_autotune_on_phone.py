@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_device import FakeDevice, make_measurable
+from fake_device import AS_BENCHNCNN, FakeDevice, make_measurable
 
 from mobile_matting_export.cli.main import run
 
@@ -15,7 +15,8 @@ pytestmark = pytest.mark.toolchain
 
 SAMPLES = Path(__file__).parent / "transcripts" / "phone"
 # as benchncnn prints; the speed is that of files with, or without, the channels that only the row's own form adds
-RUNNER = """#!/bin/sh
+RUNNER = (
+    """#!/bin/sh
 param=${6#param=}
 if [ $(wc -l < "$param") -gt LINES ]; then form=long; else form=short; fi
 read -r ms seconds < "$ROOT/speed-$form"
@@ -24,15 +25,9 @@ read -r ms seconds < "$ROOT/speed-$form"
 echo "$form" >> "$ROOT/launched"
 sleep "$seconds"
 [ "$2" = 1 ] && sleep "$seconds"
-cat >&2 <<END
-loop_count = $1
-num_threads = $2
-powersave = $3
-gpu_device = $4
-cooling_down = $5
-END
-printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" "$ms" "$ms" "$ms" >&2
 """
+    + AS_BENCHNCNN
+)
 RUNS = 50 + 8
 
 

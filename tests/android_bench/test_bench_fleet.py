@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice, make_measurable
+from fake_device import AS_BENCHNCNN, FakeDevice, make_measurable
 
 from android_bench import bench_fleet as fleet
 from android_bench.bench_fleet import Member, bench_fleet
@@ -31,7 +31,8 @@ SAMPLES = Path(__file__).parent / "transcripts" / "phone"
 BUDGET = Budget(30.0)
 RUNS = 20
 # as benchncnn prints; it begins only when both phones have begun, or after 20 s
-RUNNER = """#!/bin/sh
+RUNNER = (
+    """#!/bin/sh
 : > "@MEET/$(basename "$ROOT")"
 tries=0
 while [ "$(ls "@MEET" | wc -l)" -lt 2 ] && [ $tries -lt 200 ]; do sleep 0.1; tries=$((tries + 1)); done
@@ -39,15 +40,10 @@ while [ "$(ls "@MEET" | wc -l)" -lt 2 ] && [ $tries -lt 200 ]; do sleep 0.1; tri
 [ -e "$ROOT/fatal" ] && { : > "$ROOT/reached"; sleep 60; }
 ms=$(cat "$ROOT/ms")
 sleep "$(cat "$ROOT/seconds")"
-cat >&2 <<END
-loop_count = $1
-num_threads = $2
-powersave = $3
-gpu_device = $4
-cooling_down = $5
-END
-printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' net "$ms" "$ms" "$ms" >&2
+param=net
 """
+    + AS_BENCHNCNN
+)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice, make_measurable
+from fake_device import AS_BENCHNCNN, FakeDevice, make_measurable
 
 from android_bench.errors import DeviceLost
 from android_bench.gate import Budget, judge_results
@@ -20,20 +20,16 @@ SAMPLES = Path(__file__).parent / "transcripts" / "phone"
 RUNS = 20
 
 # what benchncnn prints on stderr, and as long as it says; MS and FAULT are filled in
-RUNNER = """#!/bin/sh
+RUNNER = (
+    """#!/bin/sh
 param=${6#param=}
 [ -f "$param" ] || { echo "fopen $param failed" >&2; exit 0; }
 sleep @SECONDS
 @FAULT
-cat >&2 <<END
-loop_count = $1
-num_threads = $2
-powersave = $3
-gpu_device = $4
-cooling_down = $5
-END
-printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" @MS @MS @MS >&2
+ms=@MS
 """
+    + AS_BENCHNCNN
+)
 
 
 @pytest.fixture

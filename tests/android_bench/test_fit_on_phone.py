@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice, make_measurable
+from fake_device import AS_BENCHNCNN, FakeDevice, make_measurable
 
 from mobile_matting_export import fit as fitting
 from mobile_matting_export.artifact import read_artifact, write_json
@@ -18,22 +18,17 @@ from mobile_matting_export.cli.main import run
 
 SAMPLES = Path(__file__).parent / "transcripts" / "phone"
 # as benchncnn prints; the speed stands in a file beside the phone, by the width in the .param
-RUNNER = """#!/bin/sh
+RUNNER = (
+    """#!/bin/sh
 param=${6#param=}
 width=$(sed -n 's/^Input.* 0=\\([0-9]*\\).*/\\1/p' "$param")
 [ -e "$ROOT/fatal-$width" ] && { : > "$ROOT/reached"; sleep 60; }
 read -r ms seconds < "$ROOT/speed-$width"
 [ -n "$ms" ] || exit 3
 sleep "$seconds"
-cat >&2 <<END
-loop_count = $1
-num_threads = $2
-powersave = $3
-gpu_device = $4
-cooling_down = $5
-END
-printf '%20s  min = %7.2f  max = %7.2f  avg = %7.2f\\n' "${param##*/}" "$ms" "$ms" "$ms" >&2
 """
+    + AS_BENCHNCNN
+)
 RUNS = 50 + 8
 
 
