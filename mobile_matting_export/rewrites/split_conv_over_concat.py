@@ -35,7 +35,7 @@ from mobile_matting_export.graph.ops import (
     only_user,
 )
 from mobile_matting_export.graph.provenance import describe, module_path
-from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
+from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape, tidy
 from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
 
 # numbers added for each number copied; 9/8: 64 channels in four parts to 24
@@ -48,8 +48,10 @@ _MOVABLE = (*_LINEAR, BILINEAR, NEAREST, AVG_POOL)  # 1x1 convolutions move past
 
 def _apply(kernels: str, graph_module: fx.GraphModule) -> Outcome:
     changes, refusals, decisions = 0, [], []
-    for node in list(graph_module.graph.nodes):
-        if not _joins(node) or (kernels == "1x1" and not _is_pointwise(node)):
+    left = [node for node in graph_module.graph.nodes if _joins(node)]
+    while left:
+        node = left.pop(0)
+        if kernels == "1x1" and not _is_pointwise(node):
             continue
         obstacle = _obstacle(graph_module, node)
         if obstacle is None:
@@ -60,8 +62,12 @@ def _apply(kernels: str, graph_module: fx.GraphModule) -> Outcome:
         if obstacle is not None:
             refusals.append(f"{describe(node)}: its concatenation stays, {obstacle}")
             continue
+        before = set(graph_module.graph.nodes)
         _split(graph_module, node)
+        tidy(graph_module)  # the concatenation that nobody reads any more reads its parts still
         changes += 1
+        # a part may be a concatenation itself
+        left += [new for new in graph_module.graph.nodes if new not in before and _joins(new)]
     return Outcome(changes, tuple(refusals), tuple(decisions))
 
 

@@ -120,6 +120,8 @@ class Network(nn.Module):
 def test_random_network_keeps_its_function(randomised: Any) -> None:
     @settings(max_examples=25, deadline=None, derandomize=True, database=None)
     @given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7), head=st.sampled_from(HEADS))
+    # a part of a concatenation is one itself
+    @example(blocks=["prelu", "ibn", "cat", "prelu"], head="resized softmax")
     # what merges reads fewer channels than its parts did
     @example(blocks=[*["conv"] * 5, "shuffle", "ibn"], head="slice")
     @example(blocks=["depthwise", "bn"], head="deconv")

@@ -24,6 +24,8 @@ class Joined(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         parts = [F.relu(conv(image)) for conv in self.first]
+        if self.form == "nested":
+            parts = [torch.cat(parts[:2], 1), parts[2]]
         if self.form == "twice":
             parts = [parts[0], *parts]
         if self.form == "resized":
@@ -106,3 +108,12 @@ def test_other_convolutions_are_not_looked_at(attempt: Any, network: nn.Module) 
     trial = attempt(SPLIT_CONV_OVER_CONCAT, network)
 
     assert (trial.outcome.changes, trial.outcome.refusals, trial.count(aten.cat.default)) == (0, (), 1)
+
+
+def test_a_part_that_is_a_concatenation_is_split_in_the_same_run(attempt: Any) -> None:
+    network = Joined((6, 6, 12), nn.Conv2d(24, 4, 1), "nested")
+    trial = attempt(SPLIT_CONV_OVER_CONCAT, network)
+
+    assert (trial.outcome.changes, trial.count(aten.cat.default)) == (2, 0)
+    assert [decision.taken for decision in trial.outcome.decisions] == ["split", "split"]
+    assert trial.error < 1e-5
