@@ -151,7 +151,8 @@ def _tune(prepared: Prepared, cache: ResultCache | None, target: Target, precisi
         macs = count_macs(prepared.for_target(row)[0])
         return timer.time(FormsToTime(row, precision, forms, prepared.cases[0], *ends, macs), prepared.announce)
 
-    state = digest(prepared.state, precision, job.backend, repr(limits), pictures_state(job.images), timer.where)
+    options = (precision, job.backend, job.fallback, repr(limits), pictures_state(job.images))
+    state = digest(prepared.state, *options, timer.where)
     return autotune(target, state, build, time, timer.unit, job.cache, prepared.announce)
 
 

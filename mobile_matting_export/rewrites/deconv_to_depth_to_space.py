@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from mobile_matting_export.graph.deconv_phases import why_no_phases
 from mobile_matting_export.graph.ops import CONV, DECONV, Conv, is_op
-from mobile_matting_export.graph.provenance import describe, module_path
+from mobile_matting_export.graph.provenance import module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
 from mobile_matting_export.graph.tflite_ops import CROP, DEPTH_TO_SPACE
-from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Form, Outcome, Rewrite, spell_where_cheaper
 
 # in multiply-accumulates of a plain convolution that take as long. XNNPACK, an x86 thread, AVX-512, kernel 4, stride 2:
 # 33 to 42 a nanosecond plain (32 to 96 inputs), 24 to 27 transposed (32 to 96 outputs; 8 took as long as 16)
@@ -35,20 +35,9 @@ _PLAIN, _UNIT = "depth to space", "multiply-accumulates of a plain convolution"
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals, decisions = 0, [], []
-    for node in list(graph_module.graph.nodes):
-        if not is_op(node, DECONV):
-            continue
-        obstacle = why_no_phases(graph_module, node)
-        if obstacle is None:
-            decisions.append(decision := _decide(node))
-            obstacle = None if decision.taken == _PLAIN else "it is counted cheaper than its other form"
-        if obstacle is not None:
-            refusals.append(f"{describe(node)}: stays a transposed convolution, {obstacle}")
-            continue
-        _spell(graph_module, node)
-        changes += 1
-    return Outcome(changes, tuple(refusals), tuple(decisions))
+    form = Form(_PLAIN, why_no_phases, _decide, _spell)
+    nodes = [node for node in graph_module.graph.nodes if is_op(node, DECONV)]
+    return spell_where_cheaper(graph_module, nodes, form, "stays a transposed convolution")
 
 
 def _decide(node: fx.Node) -> Decision:

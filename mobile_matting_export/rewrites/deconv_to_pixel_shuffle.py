@@ -25,9 +25,9 @@ from torch import fx
 
 from mobile_matting_export.graph.deconv_phases import why_no_phases
 from mobile_matting_export.graph.ops import CONV, DECONV, PIXEL_SHUFFLE, Conv, is_op
-from mobile_matting_export.graph.provenance import describe, module_path
+from mobile_matting_export.graph.provenance import module_path
 from mobile_matting_export.graph.surgery import add_constant, constant, insert_op, replace, shape
-from mobile_matting_export.rewrites.rewrite import Decision, Outcome, Rewrite
+from mobile_matting_export.rewrites.rewrite import Decision, Form, Outcome, Rewrite, spell_where_cheaper
 
 # nanoseconds, one x86 thread, AVX-512, of layers inside portraitnet and portraitnet_video: alone, with caches that
 # still hold its weights, the 3x3 convolution takes 0.7 of this
@@ -40,20 +40,9 @@ _KEPT, _SPELT, _UNIT = "transposed convolution", "pixel shuffle", "nanoseconds o
 
 
 def _apply(graph_module: fx.GraphModule) -> Outcome:
-    changes, refusals, decisions = 0, [], []
-    for node in list(graph_module.graph.nodes):
-        if not is_op(node, DECONV):
-            continue
-        obstacle = _obstacle(graph_module, node)
-        if obstacle is None:
-            decisions.append(decision := _decide(node))
-            obstacle = None if decision.taken == _SPELT else "it is counted cheaper than its other form"
-        if obstacle is not None:
-            refusals.append(f"{describe(node)}: stays a transposed convolution, {obstacle}")
-            continue
-        _spell(graph_module, node)
-        changes += 1
-    return Outcome(changes, tuple(refusals), tuple(decisions))
+    form = Form(_SPELT, _obstacle, _decide, _spell)
+    nodes = [node for node in graph_module.graph.nodes if is_op(node, DECONV)]
+    return spell_where_cheaper(graph_module, nodes, form, "stays a transposed convolution")
 
 
 def _obstacle(graph_module: fx.GraphModule, node: fx.Node) -> str | None:

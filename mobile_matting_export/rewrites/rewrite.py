@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from mobile_matting_export.errors import ConversionError
+from mobile_matting_export.graph.provenance import describe
 from mobile_matting_export.graph.surgery import tidy
 
 
@@ -115,6 +116,35 @@ def apply_rewrites(
         steps.append(step)
         previous = results
     return current, tuple(steps)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another form of an operator: ``name`` as decisions call it, and what ``spell_where_cheaper`` asks and calls.
+
+    ``why_not`` says why a node cannot have it, as the end of a sentence; ``decide`` weighs it; ``spell`` puts it there.
+    """
+
+    name: str
+    why_not: Callable[[fx.GraphModule, fx.Node], str | None]
+    decide: Callable[[fx.Node], Decision]
+    spell: Callable[[fx.GraphModule, fx.Node], None]
+
+
+def spell_where_cheaper(graph_module: fx.GraphModule, nodes: Sequence[fx.Node], form: Form, stays: str) -> Outcome:
+    """Give those of ``nodes`` the form that can have it and are counted cheaper so; ``stays`` says what others do."""
+    changes, refusals, decisions = 0, [], []
+    for node in nodes:
+        obstacle = form.why_not(graph_module, node)
+        if obstacle is None:
+            decisions.append(decision := form.decide(node))
+            obstacle = None if decision.taken == form.name else "it is counted cheaper than its other form"
+        if obstacle is not None:
+            refusals.append(f"{describe(node)}: {stays}, {obstacle}")
+            continue
+        form.spell(graph_module, node)
+        changes += 1
+    return Outcome(changes, tuple(refusals), tuple(decisions))
 
 
 def run_all(graph_module: fx.GraphModule, probes: Inputs) -> list[torch.Tensor]:
